@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kmmd.h - the background thread and what it loads (hwloc, liburcu-bp).
+ */
+#ifndef KMM_MM_KMMD_H
+#define KMM_MM_KMMD_H
+
+#include "base/types.h"
+#include "os/mutex.h"
+
+extern struct mutex kmmd_lock;		/* held while kmmd is inside dlopen; fork waits for it */
+
+/*
+ * Starts kmmd if it is worth it and safe. Called at the end of slow paths, outside the gate and without any lock;
+ * caller is the return address of the program's call into malloc: calls from libc or ld.so (which may be inside
+ * pthread_create or dlopen) never start it.
+ */
+void kmmd_consider(const void *caller);
+extern bool kmmd_wanted;		/* cheap test before the call: set by slow paths when memory has grown enough */
+bool kmmd_running(void);
+void kmmd_reset_child(void);
+
+/* RCU read side through liburcu-bp; false (and nothing entered) while it is not loaded. */
+bool kmm_rcu_read_lock(void);
+void kmm_rcu_read_unlock(void);
+void kmm_synchronize_rcu(void);		/* may sleep; a no-op before liburcu is loaded */
+bool kmm_rcu_loaded(void);
+void kmm_rcu_before_fork(void);
+void kmm_rcu_after_fork_parent(void);
+void kmm_rcu_after_fork_child(void);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mm_struct.h - registry of the whole address space of the process. Kernel: include/linux/mm_types.h, mm/mmap.c.
+ *
+ * What libkmm maps is entered as it is mapped (VM_KMM). Code, data, bss, heap, libraries, stack, vdso, arguments
+ * and environment are imported from /proc/self/maps and auxv when somebody asks (mm_import); without /proc the
+ * own mappings and what auxv and dl_iterate_phdr tell remain.
+ *
+ * Readers: RCU (liburcu-bp, once kmmd has loaded it) and a sequence count; before that, and when a writer got in
+ * between, the mmap lock.
+ */
+#ifndef KMM_MM_MM_STRUCT_H
+#define KMM_MM_MM_STRUCT_H
+
+#include "base/list.h"
+#include "base/rbtree.h"
+#include "base/types.h"
+#include "os/mutex.h"
+
+enum vm_flags { VM_READ = 1, VM_WRITE = 2, VM_EXEC = 4, VM_SHARED = 8, VM_KMM = 16, VM_GUARD = 32, VM_STACK = 64, VM_FILE = 128 };
+
+enum vma_kind { VMA_OTHER, VMA_CODE, VMA_DATA, VMA_BSS, VMA_HEAP, VMA_LIBRARY, VMA_STACK, VMA_VDSO, VMA_ARGS, VMA_ENV,
+		VMA_KMM_NORMAL, VMA_KMM_VMALLOC, VMA_KMM_METADATA, NR_VMA_KINDS };
+extern const char *const vma_kind_names[NR_VMA_KINDS];
+
+struct vm_operations_struct;	/* fault dispatch, a later issue */
+
+struct vm_area_struct {
+	uintptr_t vm_start, vm_end;
+	unsigned long vm_flags;
+	enum vma_kind kind;
+	struct rb_node vm_rb;
+	struct mm_struct *vm_mm;
+	const struct vm_operations_struct *vm_ops;
+	char name[32];		/* last part of the path, or [heap] */
+	struct vm_area_struct *rcu_next;	/* waiting for a grace period */
+};
+
+struct mm_struct {
+	struct mutex mmap_lock;
+	u32 seq;		/* odd while the tree changes */
+	struct rb_root mm_rb;
+	u32 map_count;
+	u64 total_vm;		/* bytes in the registry */
+	uintptr_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack;
+	uintptr_t arg_start, arg_end, env_start, env_end;
+	u32 mm_users;		/* tasks */
+};
+extern struct mm_struct init_mm;
+
+int mm_init(void);
+/* Enters an own mapping; neighbours of equal kind and flags merge. Splits or replaces what it overlaps. */
+int mm_map(uintptr_t start, uintptr_t end, unsigned long flags, enum vma_kind kind, const char *name);
+int mm_unmap(uintptr_t start, uintptr_t end);
+/* Copies out the VMA that contains addr, or the next one above it. false: none. */
+bool find_vma(uintptr_t addr, struct vm_area_struct *copy);
+/* Reads the process's other mappings again. 0 or -errno (own mappings stay right). */
+int mm_import(void);
+void mm_validate(void);
+void for_each_vma(void (*fn)(const struct vm_area_struct *, void *), void *arg);
+
+/* --- tasks ------------------------------------------------------------------------------------------- */
+struct task_struct {
+	int pid;		/* tid */
+	char comm[16];		/* as of the last look */
+	struct mm_struct *mm;
+	u32 memcg;		/* group colour, 0: the root */
+	uintptr_t thread_pointer;	/* identity: a dead thread's struct is reused by the next at its place */
+	u32 gate_depth;
+	struct list_head tasks;
+};
+
+/* The caller's task, made at first use. NULL only when memory is out. Thread exit needs no destructor. */
+struct task_struct *current_task(void);
+u32 nr_tasks(void);		/* threads that have met a slow path and are not known to be dead */
+void for_each_task(void (*fn)(struct task_struct *, void *), void *arg);	/* forgets dead ones first */
+void tasks_reset_child(void);	/* after fork: only the caller is left */
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vmalloc.h - large blocks in a region of their own. Kernel: mm/vmalloc.c (free_vmap_area tree augmented with
+ * subtree_max_size, lazy purge). All calls inside the slow-path gate; thread-safe.
+ */
+#ifndef KMM_MM_VMALLOC_H
+#define KMM_MM_VMALLOC_H
+
+#include "base/rbtree.h"
+#include "base/types.h"
+
+#define VMALLOC_GUARD	PAGE_SIZE	/* at least one unmapped OS page behind every area */
+
+struct vmap_area {
+	uintptr_t va_start, va_end;	/* mapped, guard not counted */
+	struct rb_node rb_node;		/* busy tree by address, or lazy tree by (size, address) */
+	size_t requested;		/* bytes asked for */
+	u64 freed_ms;			/* when it became lazy */
+	bool dirty;			/* lazily freed memory may hold old data */
+	struct vmap_area *next;		/* list of lazy areas by age */
+	struct vmap_area *prev;
+};
+
+int vmalloc_init(uintptr_t start, uintptr_t end);
+/* align: power of two, any size. *zeroed (may be NULL) tells whether the memory reads as zeroes. NULL: no memory. */
+void *vmalloc_aligned(size_t size, size_t align, bool *zeroed);
+void vfree(void *p);			/* p must be an area's start: see find_vmap_area() */
+/* Grows or shrinks by mremap, in place or moved; NULL: could not, the old block stands. */
+void *vrealloc(void *p, size_t new_size);
+/* The busy area that contains p; copied out. false if none. Any address may be asked. */
+bool find_vmap_area(const void *p, struct vmap_area *copy);
+size_t vmalloc_usable(const void *p);	/* p an area's start, else 0 */
+
+/* Unmaps lazily freed areas older than max_age_ms; 0: all. Returns bytes. */
+size_t purge_vmap_area_lazy(u64 max_age_ms);
+
+struct vmalloc_stat { u64 nr_areas, bytes, nr_lazy, lazy_bytes, peak_bytes; };
+void get_vmalloc_stat(struct vmalloc_stat *st);
+/* Calls fn for each busy area in address order, under the lock. */
+void for_each_vmap_area(void (*fn)(const struct vmap_area *, void *), void *arg);
+void vmalloc_validate(void);
+
+#endif

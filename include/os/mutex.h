@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mutex.h - an adaptive mutex of four bytes: spins a little, then sleeps in futex(2), as the kernel's mutex
+ * does. Zero is unlocked. Not recursive. Not for signal handlers. (Ulrich Drepper, "Futexes Are Tricky", 2011.)
+ */
+#ifndef KMM_OS_MUTEX_H
+#define KMM_OS_MUTEX_H
+
+#include "base/bug.h"
+#include "base/types.h"
+
+struct mutex {
+	u32 state;		/* 0 free, 1 held, 2 held and somebody may sleep */
+};
+
+enum lock_class {
+#define LOCKCLASS(rank, name, fork, help) LOCK_##name = rank,
+#include "base/lockclass.def"
+#undef LOCKCLASS
+};
+
+void __mutex_lock_slowpath(struct mutex *m);
+void __mutex_wake(struct mutex *m);
+
+#if KMM_DEBUG >= 1
+void lockdep_acquire(enum lock_class c);	/* BUG on wrong order in this thread */
+void lockdep_release(enum lock_class c);
+bool lockdep_is_held(enum lock_class c);
+#else
+static inline void lockdep_acquire(enum lock_class c) { (void)c; }
+static inline void lockdep_release(enum lock_class c) { (void)c; }
+static inline bool lockdep_is_held(enum lock_class c) { (void)c; return true; }
+#endif
+
+static inline bool mutex_trylock(struct mutex *m, enum lock_class c)
+{
+	u32 zero = 0;
+
+	if (!__atomic_compare_exchange_n(&m->state, &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return false;
+	lockdep_acquire(c);
+	return true;
+}
+
+static inline void mutex_lock(struct mutex *m, enum lock_class c)
+{
+	u32 zero = 0;
+
+	lockdep_acquire(c);
+	if (unlikely(!__atomic_compare_exchange_n(&m->state, &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+		__mutex_lock_slowpath(m);
+}
+
+static inline void mutex_unlock(struct mutex *m, enum lock_class c)
+{
+	lockdep_release(c);
+	if (unlikely(__atomic_exchange_n(&m->state, 0, __ATOMIC_RELEASE) == 2))
+		__mutex_wake(m);
+}
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* os.h - the rest of the contract with the kernel: time, threads, files, futexes. Same rules as os/vm.h. */
+#ifndef KMM_OS_OS_H
+#define KMM_OS_OS_H
+
+#include "base/types.h"
+
+u64 os_clock_ms(void);			/* CLOCK_MONOTONIC_COARSE in ms: no system call, steps of up to 10 ms */
+u64 os_clock_ns(void);			/* CLOCK_MONOTONIC in ns */
+int os_gettid(void);
+int os_getpid(void);
+void os_yield(void);
+bool os_thread_alive(int tid);		/* a thread of this process */
+int os_thread_comm(int tid, char comm[16]);	/* name of a thread, "" and -errno when unknown */
+int os_getcpu(void);			/* CPU number the caller ran on; 0 when unknown */
+
+int futex_wait(u32 *word, u32 expected, u64 timeout_ms);	/* timeout 0: for ever */
+int futex_wake(u32 *word, int nr);
+
+/* Files, for /proc and statistics. O_CLOEXEC always. */
+int os_open(const char *path, int flags, int mode);
+ssize_t os_read(int fd, void *buf, size_t size);	/* restarts after EINTR */
+ssize_t os_write(int fd, const void *buf, size_t size);	/* writes all or returns -errno */
+void os_close(int fd);
+/* Reads a whole small file, terminates it; length or -errno. */
+ssize_t os_read_file(const char *path, char *buf, size_t size);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vm.h - the one contract with the kernel about address space. Nothing here touches errno or allocates;
+ * int functions return 0 or -errno, pointer functions NULL. Thread-safe; fork-safe (no state but brk's).
+ * Sizes and addresses are multiples of the running kernel's page size (os_page_size) where not said otherwise.
+ */
+#ifndef KMM_OS_VM_H
+#define KMM_OS_VM_H
+
+#include "base/types.h"
+#include <sys/mman.h>
+
+/* Page size of the running kernel, 4 to 64 KiB; set by os_init(). The granule PAGE_SIZE stays 4 KiB. */
+extern size_t os_page_size;
+
+/* Reads auxv and limits once; called first in boot. */
+void os_init(void);
+
+bool os_secure(void);			/* AT_SECURE: set-user-id or capabilities gained by exec */
+u64 os_ram_bytes(void);			/* physical memory, sysinfo(2) */
+u64 os_address_space_limit(void);	/* RLIMIT_AS soft limit in bytes, U64 max when unlimited */
+
+/* Reserves address space. prot is PROT_NONE or PROT_READ. hint 0: anywhere. fixed: exactly there or NULL. */
+void *vm_reserve(void *hint, size_t size, int prot, bool fixed);
+/* Fresh zeroed private memory, readable and writable. Never replaces a mapping: fixed fails instead. */
+void *vm_map(void *hint, size_t size, bool fixed);
+int vm_unmap(void *addr, size_t size);
+/* Makes part of a reservation readable and writable (or PROT_NONE / PROT_READ again). */
+int vm_protect(void *addr, size_t size, int prot);
+/* mremap: in place if it can be, elsewhere if may_move; fixed address new_addr if not NULL. */
+void *vm_remap(void *addr, size_t old_size, size_t new_size, bool may_move, void *new_addr);
+/* Gives the pages back; they read as zeroes afterwards. */
+int vm_dontneed(void *addr, size_t size);
+int vm_advise(void *addr, size_t size, int advice);
+/* Bytes of [addr, addr + size) resident, by mincore(2), or -errno. */
+ssize_t vm_resident(void *addr, size_t size);
+
+/* The program break, through glibc's own cache of it. brk lock held by the caller (page/memblock.c). */
+void *__os_sbrk(ptrdiff_t increment);	/* old break, or NULL when it cannot move */
+int __os_brk(void *addr);		/* 0 or -ENOMEM */
+
+/* Test hook: every n-th call of the functions above that can fail returns failure; 0 switches it off. */
+extern unsigned os_fault_every;
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mmzone.h - zones and their buddy. Kernel: include/linux/mmzone.h, mm/page_alloc.c.
+ */
+#ifndef KMM_PAGE_MMZONE_H
+#define KMM_PAGE_MMZONE_H
+
+#include "os/mutex.h"
+#include "page/mm_types.h"
+
+struct free_list {
+	pfn_t head, tail;	/* 0: none. Resident blocks at the head, reported ones at the tail */
+	u32 nr;
+};
+
+struct free_area {
+	struct free_list free_list[MIGRATE_TYPES];
+};
+
+enum zone_watermarks { WMARK_MIN, WMARK_LOW, WMARK_HIGH, NR_WMARK };
+
+struct zone {
+	struct mutex lock;
+	const char *name;
+	enum zone_type type;
+	pfn_t start_pfn, end_pfn;	/* spanned */
+	u64 present_pages;		/* spanned less holes */
+	u64 managed_pages;		/* present less metadata */
+	u64 free_pages;
+	u64 reported_pages;		/* free and not resident, part of free_pages */
+	u64 watermark[NR_WMARK];	/* pages of free resident memory */
+	struct free_area free_area[NR_PAGE_ORDERS];
+};
+
+extern struct zone zones[MAX_NR_ZONES];
+extern const char *const migratetype_names[MIGRATE_TYPES];
+
+/* --- buddy.c: one zone, caller holds zone->lock ------------------------------------------------------- */
+
+/* A block of exactly order, or 0. Splits larger ones, falls back to other migrate types. */
+pfn_t __rmqueue(struct zone *zone, unsigned order, enum migratetype mt);
+/* Frees a naturally aligned block and merges it with its buddies. reported: known not to be resident. */
+void __free_one_page(struct zone *zone, pfn_t pfn, unsigned order, enum migratetype mt, bool reported);
+/* Takes a free block off its list. */
+void __del_from_free_list(struct zone *zone, pfn_t pfn);
+/* Enters [start, start + nr) as free, in the largest aligned blocks. */
+void __free_range(struct zone *zone, pfn_t start, u32 nr, enum migratetype mt, bool reported);
+enum migratetype get_pageblock_migratetype(pfn_t pfn);
+void set_pageblock_migratetype(pfn_t pfn, enum migratetype mt);
+
+/* Walks every list: links, alignment, flags, counts, no mergeable pair left. BUGs when something is wrong. */
+void buddy_validate(struct zone *zone);
+
+/* --- pageblock counts for pagetypeinfo --- */
+void count_pageblocks(struct zone *zone, u64 nr[MIGRATE_TYPES]);
+
+#endif
