@@ -37,7 +37,6 @@ ssize_t vm_resident(void *addr, size_t size);
 
 /* The program break, through glibc's own cache of it. brk lock held by the caller (page/memblock.c). */
 void *__os_sbrk(ptrdiff_t increment);	/* old break, or NULL when it cannot move */
-int __os_brk(void *addr);		/* 0 or -ENOMEM */
 
 /* Test hook: every n-th call of the functions above that can fail returns failure; 0 switches it off. */
 extern unsigned os_fault_every;
