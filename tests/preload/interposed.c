@@ -28,7 +28,10 @@
 static const char *const names[] = {
 	"malloc", "free", "calloc", "realloc", "reallocarray", "memalign", "posix_memalign", "aligned_alloc", "valloc",
 	"pvalloc", "malloc_usable_size", "malloc_trim", "mallopt", "mallinfo", "mallinfo2", "malloc_stats", "malloc_info",
-	"cfree", "free_sized", "free_aligned_sized", "brk", "sbrk", "vfork",
+	"cfree", "free_sized", "free_aligned_sized", "brk", "sbrk",
+#ifdef __x86_64__
+	"vfork",
+#endif
 	"_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamSt11align_val_t", "_ZdlPv", "_ZdaPvmSt11align_val_t",
 };
 
