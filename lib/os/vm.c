@@ -74,34 +74,40 @@ u64 os_address_space_limit(void)
 	return lim.cur;
 }
 
-static void *sys_mmap(void *hint, size_t size, int prot, int flags, bool fixed)
+static void *sys_mmap(size_t size, int prot, int flags)
 {
-	if (fixed)
-		flags |= MAP_FIXED_NOREPLACE;
+	if (fault_injected())
+		return NULL;
 
-	long ret = raw_syscall6(SYS_mmap, (long)hint, (long)size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	long ret = raw_syscall6(SYS_mmap, 0, (long)size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 
+	return ret < 0 && ret > -4096 ? NULL : (void *)ret;
+}
+
+void *vm_reserve(size_t size, int prot)
+{
+	return sys_mmap(size, prot, MAP_NORESERVE);
+}
+
+void *vm_map(size_t size)
+{
+	return sys_mmap(size, PROT_READ | PROT_WRITE, 0);
+}
+
+int vm_map_at(void *addr, size_t size)
+{
+	long ret;
+
+	if (fault_injected())
+		return -ENOMEM;
+	ret = raw_syscall6(SYS_mmap, (long)addr, (long)size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	if (ret < 0 && ret > -4096)
-		return NULL;
-	if (fixed && (void *)ret != hint) {	/* a kernel before 4.17 takes the flag for a hint */
-		raw_syscall2(SYS_munmap, ret, (long)size);
-		return NULL;
-	}
-	return (void *)ret;
-}
-
-void *vm_reserve(void *hint, size_t size, int prot, bool fixed)
-{
-	if (fault_injected())
-		return NULL;
-	return sys_mmap(hint, size, prot, MAP_NORESERVE, fixed);
-}
-
-void *vm_map(void *hint, size_t size, bool fixed)
-{
-	if (fault_injected())
-		return NULL;
-	return sys_mmap(hint, size, PROT_READ | PROT_WRITE, 0, fixed);
+		return (int)ret;
+	if ((void *)ret == addr)
+		return 0;
+	raw_syscall2(SYS_munmap, ret, (long)size);	/* a kernel before 4.17 takes the flag for a hint */
+	return -EEXIST;
 }
 
 int vm_unmap(void *addr, size_t size)
