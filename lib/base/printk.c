@@ -56,7 +56,7 @@ static void put_string(struct printbuf *out, const struct printf_spec *spec, con
 
 	if (!s)
 		s = "(null)";
-	for (len = 0; s[len] && (spec->precision < 0 || len < spec->precision); len++)
+	for (len = 0; (spec->precision < 0 || len < spec->precision) && s[len]; len++)
 		;
 	if (!spec->left)
 		put_padding(out, ' ', spec->width - len);

@@ -38,6 +38,7 @@
 
 #define PAIR_KEY_WIDTH	 24
 #define PAIR_VALUE_WIDTH 12
+#define COLUMN_WIDTH_MAX 63	/* one long path does not push the rest of a table out of sight */
 #define ALIGN_LEFT	 'l'
 #define ALIGN_RIGHT	 'r'
 #define ROW_END		 'e'
@@ -204,7 +205,7 @@ static int header_text(struct seq_file *m, unsigned column, char *buf, size_t si
 static void text_header(struct seq_file *m)
 {
 	const char *cell = m->hold;
-	char text[64];
+	char text[COLUMN_WIDTH_MAX + 1];
 	size_t owed = 0;
 	unsigned column;
 
@@ -271,18 +272,18 @@ static void text_hold(struct seq_file *m, char kind, const char *text)
 static void text_row_cell(struct seq_file *m, const char *key, const char *unit, char align, const char *text)
 {
 	unsigned column = m->column++;
-	char header[64];
+	char header[COLUMN_WIDTH_MAX + 1];
 	size_t width;
 
 	if (column < SEQ_MAX_COLUMNS) {
 		if (column == m->nr_columns) {
 			m->key[column] = key;
 			m->unit[column] = unit;
-			m->width[column] = (u8)min(header_text(m, column, header, sizeof(header)), 63);
+			m->width[column] = (u8)min(header_text(m, column, header, sizeof(header)), COLUMN_WIDTH_MAX);
 			m->nr_columns++;
 		}
 		width = max((size_t)m->width[column], strlen(text));
-		m->width[column] = (u8)min(width, (size_t)255);
+		m->width[column] = (u8)min(width, (size_t)COLUMN_WIDTH_MAX);
 	}
 	text_hold(m, align, text);
 }

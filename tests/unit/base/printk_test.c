@@ -76,7 +76,7 @@ Test(printk, strings_as_libc)
 
 Test(printk, null_and_size_zero)
 {
-	char *none = NULL;
+	char *volatile none = NULL;	/* volatile: the compiler would warn of it */
 	char buf[16];
 
 	cr_expect_eq(kmm_snprintf(buf, sizeof(buf), "%s", none), 6);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char out[1 << 20];
+static char out[4 << 20];
 static size_t out_len;
 
 static void collect(void *arg, const char *buf, size_t len)
@@ -268,6 +268,7 @@ Test(seq_file, bytes_that_are_not_utf8)
 Test(seq_file, random_bytes_stay_valid_json)
 {
 	unsigned seed, i;
+	json_t *root;
 
 	for (seed = 0; seed < 500; seed++) {
 		char s[64];
@@ -281,7 +282,9 @@ Test(seq_file, random_bytes_stay_valid_json)
 		seq_str(&m, s, s);
 		seq_section_end(&m);
 		seq_end(&m);
-		cr_assert_not_null(json_loads(out, 0, NULL), "seed %u", seed);
+		root = json_loads(out, 0, NULL);
+		cr_assert_not_null(root, "seed %u", seed);
+		json_decref(root);
 	}
 }
 
