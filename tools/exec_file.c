@@ -31,21 +31,28 @@ static const void *at(const struct image *img, u64 offset, u64 size)
 	return offset <= img->size && size <= img->size - offset ? img->base + offset : NULL;
 }
 
+/* Copies out, since nothing says that a broken file's tables are aligned. */
+static bool copy_at(const struct image *img, u64 offset, void *to, size_t size)
+{
+	const void *from = at(img, offset, size);
+
+	if (from)
+		memcpy(to, from, size);
+	return from != NULL;
+}
+
 static void read_interp(const struct image *img, const ElfW(Ehdr) *ehdr, struct exec_file *f)
 {
+	ElfW(Phdr) ph;
 	unsigned i;
 
 	for (i = 0; i < ehdr->e_phnum; i++) {
-		const ElfW(Phdr) *ph = at(img, ehdr->e_phoff + (u64)i * ehdr->e_phentsize, sizeof(*ph));
-		const char *name;
-
-		if (!ph || ph->p_type != PT_INTERP)
+		if (!copy_at(img, ehdr->e_phoff + (u64)i * ehdr->e_phentsize, &ph, sizeof(ph)))
+			return;
+		if (ph.p_type != PT_INTERP || ph.p_filesz >= sizeof(f->interp))
 			continue;
-		name = at(img, ph->p_offset, ph->p_filesz);
-		if (name && ph->p_filesz < sizeof(f->interp)) {
-			memcpy(f->interp, name, ph->p_filesz);
-			f->interp[ph->p_filesz] = '\0';
-		}
+		if (copy_at(img, ph.p_offset, f->interp, ph.p_filesz))
+			f->interp[ph.p_filesz] = '\0';
 	}
 }
 
@@ -60,51 +67,59 @@ static bool is_malloc(const struct image *img, const ElfW(Shdr) *strings, const 
 	return s && !memcmp(s, name, sizeof(name));
 }
 
+static bool table_has_malloc(const struct image *img, const ElfW(Shdr) *symbols, const ElfW(Shdr) *strings)
+{
+	ElfW(Sym) sym;
+	u64 i;
+
+	for (i = 0; i < symbols->sh_size / sizeof(sym); i++) {
+		if (!copy_at(img, symbols->sh_offset + i * sizeof(sym), &sym, sizeof(sym)))
+			return false;
+		if (is_malloc(img, strings, &sym))
+			return true;
+	}
+	return false;
+}
+
 /* Looks through .dynsym by the section headers; a file without them is taken to define nothing. */
 static bool defines_malloc(const struct image *img, const ElfW(Ehdr) *ehdr)
 {
-	const ElfW(Shdr) *sh, *strings;
-	const ElfW(Sym) *sym;
+	ElfW(Shdr) sh, strings;
 	unsigned i;
-	u64 n;
 
 	for (i = 0; i < ehdr->e_shnum; i++) {
-		sh = at(img, ehdr->e_shoff + (u64)i * ehdr->e_shentsize, sizeof(*sh));
-		if (!sh || sh->sh_type != SHT_DYNSYM)
+		if (!copy_at(img, ehdr->e_shoff + (u64)i * ehdr->e_shentsize, &sh, sizeof(sh)))
+			return false;
+		if (sh.sh_type != SHT_DYNSYM)
 			continue;
-		strings = at(img, ehdr->e_shoff + (u64)sh->sh_link * ehdr->e_shentsize, sizeof(*strings));
-		for (n = 0; strings && n < sh->sh_size / sizeof(*sym); n++) {
-			sym = at(img, sh->sh_offset + n * sizeof(*sym), sizeof(*sym));
-			if (!sym)
-				break;
-			if (is_malloc(img, strings, sym))
-				return true;
-		}
+		if (copy_at(img, ehdr->e_shoff + (u64)sh.sh_link * ehdr->e_shentsize, &strings, sizeof(strings)) &&
+		    table_has_malloc(img, &sh, &strings))
+			return true;
 	}
 	return false;
 }
 
 static int read_elf(const struct image *img, struct exec_file *f)
 {
-	const ElfW(Ehdr) *ehdr = at(img, 0, sizeof(*ehdr));
 	const unsigned own_class = sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32;
 	const unsigned own_data = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ELFDATA2LSB : ELFDATA2MSB;
+	ElfW(Ehdr) ehdr;
 
-	if (!ehdr)
+	if (!copy_at(img, 0, &ehdr, sizeof(ehdr)))
 		return -ENOEXEC;
 	f->kind = EXEC_ELF;
-	f->elf_class = ehdr->e_ident[EI_CLASS];
-	f->machine = ehdr->e_machine;		/* at the same place in both classes */
-	if (ehdr->e_ident[EI_DATA] != own_data) {
+	f->elf_class = ehdr.e_ident[EI_CLASS];
+	f->machine = ehdr.e_machine;		/* at the same place in both classes */
+	if (ehdr.e_ident[EI_DATA] != own_data) {
 		f->machine = (f->machine & 0xff) << 8 | f->machine >> 8;
 		return 0;
 	}
 	if (f->elf_class != own_class)
 		return 0;
-	if (ehdr->e_type != ET_EXEC && ehdr->e_type != ET_DYN)
+	if (ehdr.e_type != ET_EXEC && ehdr.e_type != ET_DYN)
 		return -ENOEXEC;
-	read_interp(img, ehdr, f);
-	f->own_malloc = defines_malloc(img, ehdr);
+	read_interp(img, &ehdr, f);
+	f->own_malloc = defines_malloc(img, &ehdr);
 	return 0;
 }
 
