@@ -32,11 +32,6 @@
 
 #define RB_BLACK 1ul
 
-static inline struct rb_node *parent_of(const struct rb_node *node)
-{
-	return (struct rb_node *)(node->parent_colour & ~RB_BLACK);
-}
-
 static inline bool is_black(const struct rb_node *node)
 {
 	return node == NULL || (node->parent_colour & RB_BLACK) != 0;
@@ -76,7 +71,7 @@ static inline void set_child(struct rb_node **link, struct rb_node *child)
 /* The place that points to node: a child field of its parent, or the root. */
 static inline struct rb_node **link_of(struct rb_root *root, const struct rb_node *node)
 {
-	struct rb_node *parent = parent_of(node);
+	struct rb_node *parent = rb_parent(node);
 
 	if (parent == NULL)
 		return &root->node;
@@ -100,7 +95,7 @@ static void rotate_left(struct rb_root *root, struct rb_node *node, rb_augment_f
 	set_child(&node->right, inner);
 	if (inner != NULL)
 		set_parent(inner, node);
-	set_parent(up, parent_of(node));
+	set_parent(up, rb_parent(node));
 	set_child(&up->left, node);
 	set_child(link, up);
 	set_parent(node, up);
@@ -115,7 +110,7 @@ static void rotate_right(struct rb_root *root, struct rb_node *node, rb_augment_
 	set_child(&node->left, inner);
 	if (inner != NULL)
 		set_parent(inner, node);
-	set_parent(up, parent_of(node));
+	set_parent(up, rb_parent(node));
 	set_child(&up->right, node);
 	set_child(link, up);
 	set_parent(node, up);
@@ -126,7 +121,7 @@ static void rotate_right(struct rb_root *root, struct rb_node *node, rb_augment_
 void rb_propagate(struct rb_node *node, rb_augment_fn fn)
 {
 	while (node != NULL && fn(node))
-		node = parent_of(node);
+		node = rb_parent(node);
 }
 
 /* node is red and so may be its parent, the only breach of I2. */
@@ -134,8 +129,8 @@ static void insert_fixup(struct rb_node *node, struct rb_root *root, rb_augment_
 {
 	struct rb_node *parent, *grand, *uncle;
 
-	while ((parent = parent_of(node)) != NULL && is_red(parent)) {
-		grand = parent_of(parent);	/* a red node is never the root */
+	while ((parent = rb_parent(node)) != NULL && is_red(parent)) {
+		grand = rb_parent(parent);	/* a red node is never the root */
 		uncle = grand->left == parent ? grand->right : grand->left;
 		if (is_red(uncle)) {
 			set_black(parent);
@@ -204,7 +199,7 @@ static void erase_fixup(struct rb_node *node, struct rb_node *parent, struct rb_
 		if (is_black(sib->left) && is_black(sib->right)) {
 			set_red(sib);
 			node = parent;
-			parent = parent_of(node);
+			parent = rb_parent(node);
 			continue;
 		}
 		if (left && is_black(sib->right)) {
@@ -237,9 +232,9 @@ static void replace_by_next(struct rb_node *node, struct rb_node *next, struct r
 	struct rb_node **link = link_of(root, node);
 
 	if (next != node->right) {
-		set_child(&parent_of(next)->left, next->right);
+		set_child(&rb_parent(next)->left, next->right);
 		if (next->right != NULL)
-			set_parent(next->right, parent_of(next));
+			set_parent(next->right, rb_parent(next));
 		set_child(&next->right, node->right);
 		set_parent(node->right, next);
 	}
@@ -260,19 +255,19 @@ void rb_erase(struct rb_node *node, struct rb_root *root, rb_augment_fn fn)
 		while (next->left != NULL)
 			next = next->left;
 		child = next->right;
-		parent = next == node->right ? next : parent_of(next);
+		parent = next == node->right ? next : rb_parent(next);
 		lost_black = is_black(next);
 		replace_by_next(node, next, root);
 	} else {
 		child = node->left != NULL ? node->left : node->right;
-		parent = parent_of(node);
+		parent = rb_parent(node);
 		lost_black = is_black(node);
 		set_child(link_of(root, node), child);
 		if (child != NULL)
 			set_parent(child, parent);
 	}
 	if (fn != NULL)
-		for (up = parent; up != NULL; up = parent_of(up))
+		for (up = parent; up != NULL; up = rb_parent(up))
 			fn(up);
 	if (lost_black)
 		erase_fixup(child, parent, root, fn);
@@ -305,7 +300,7 @@ struct rb_node *rb_next(const struct rb_node *node)
 			node = node->left;
 		return (struct rb_node *)node;
 	}
-	while ((parent = parent_of(node)) != NULL && parent->right == node)
+	while ((parent = rb_parent(node)) != NULL && parent->right == node)
 		node = parent;
 	return parent;
 }
@@ -319,7 +314,7 @@ struct rb_node *rb_prev(const struct rb_node *node)
 			node = node->right;
 		return (struct rb_node *)node;
 	}
-	while ((parent = parent_of(node)) != NULL && parent->left == node)
+	while ((parent = rb_parent(node)) != NULL && parent->left == node)
 		node = parent;
 	return parent;
 }
@@ -328,7 +323,7 @@ static u32 black_nodes_above(const struct rb_node *node)
 {
 	u32 n = 0;
 
-	for (; node != NULL; node = parent_of(node))
+	for (; node != NULL; node = rb_parent(node))
 		n += is_black(node);
 	return n;
 }
@@ -339,11 +334,11 @@ u32 rb_validate(const struct rb_root *root)
 	u32 nr = 0, black_height = 0;
 
 	if (root->node != NULL)
-		BUG_ON(parent_of(root->node) != NULL || is_red(root->node));
+		BUG_ON(rb_parent(root->node) != NULL || is_red(root->node));
 	for (node = rb_first(root); node != NULL; node = rb_next(node)) {
 		nr++;
-		BUG_ON(node->left != NULL && parent_of(node->left) != node);
-		BUG_ON(node->right != NULL && parent_of(node->right) != node);
+		BUG_ON(node->left != NULL && rb_parent(node->left) != node);
+		BUG_ON(node->right != NULL && rb_parent(node->right) != node);
 		BUG_ON(is_red(node) && (is_red(node->left) || is_red(node->right)));
 		if (node->left == NULL || node->right == NULL) {
 			u32 n = black_nodes_above(node);
