@@ -73,9 +73,18 @@ static __cold void *new_slowpath(const char *name, size_t size, const void *call
 	return ((new_fn)runtime_operator(name, size, caller))(size);
 }
 
+/*
+ * libstdc++'s aligned forms round the size up to the alignment without looking for overflow (GCC 12), so that a
+ * size near SIZE_MAX becomes 0 and "succeeds". PTRDIFF_MAX is refused as surely and cannot wrap.
+ */
+static inline size_t clamp_size(size_t size)
+{
+	return min(size, (size_t)PTRDIFF_MAX);
+}
+
 static __cold void *new_aligned_slowpath(const char *name, size_t size, size_t align, const void *caller)
 {
-	return ((new_aligned_fn)runtime_operator(name, size, caller))(size, align);
+	return ((new_aligned_fn)runtime_operator(name, size, caller))(clamp_size(size), align);
 }
 
 static __cold void *new_nothrow_slowpath(const char *name, size_t size, const void *nothrow, const void *caller)
@@ -90,7 +99,7 @@ static __cold void *new_aligned_nothrow_slowpath(const char *name, size_t size, 
 {
 	new_aligned_nothrow_fn fn = (new_aligned_nothrow_fn)find_cxx_runtime_symbol(name, caller);
 
-	return fn != NULL ? fn(size, align, nothrow) : NULL;
+	return fn != NULL ? fn(clamp_size(size), align, nothrow) : NULL;
 }
 
 /* An alignment that is no power of two is a failure of the request, as in libstdc++. */
