@@ -92,7 +92,7 @@ int sparse_init(uintptr_t brk_start)
 	direct_map.vmemmap = (struct page *)(base + map_size);
 	section_end = direct_map.sections;
 	online_end[ZONE_NORMAL] = virt_to_pfn((void *)section_end);
-	percpu_base = (char *)base + map_size + vmemmap_size;
+	percpu_hot.base = (char *)base + map_size + vmemmap_size;
 	max_percpu_areas = areas;
 
 	regions[REGION_BRK].start = direct_map.start;
