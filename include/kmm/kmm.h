@@ -86,20 +86,26 @@ KMM_API size_t kmm_alloc_pages_max(void);
 /* --- one copy per CPU ------------------------------------------------------------------------------------- */
 
 /*
- * A variable of size bytes with one zeroed copy for each CPU; no two CPUs' copies share a cache line's page. align: a
- * power of two up to 4096. Returns a cookie for kmm_per_cpu_ptr(), not an address to be used. NULL with errno EINVAL
- * (size 0 or above 32 KiB, bad align) or ENOMEM.
+ * A variable of size bytes with one zeroed copy for each CPU that the process has run on; the copies of two CPUs
+ * are far apart. align: a power of two up to 64. Returns a cookie for kmm_per_cpu_ptr(), not an address. NULL with
+ * errno EINVAL (size 0 or above KMM_PERCPU_MAX, bad align) or ENOMEM.
  */
+#define KMM_PERCPU_MAX 32768ul
 KMM_API void *kmm_alloc_percpu(size_t size, size_t align);
-/* Frees all copies. NULL is ignored. */
+/* Frees all copies. NULL is ignored. errno is left alone. */
 KMM_API void kmm_free_percpu(void *cookie);
 /*
- * The copy of a CPU, usually cpu = sched_getcpu(). Copies are ordinary memory: whoever runs on two CPUs in turn, or
- * is preempted between sched_getcpu() and the access, must use atomics. NULL with errno EINVAL when cpu is not
- * below kmm_nr_percpu(), or ENOMEM.
+ * The copy number cpu, usually cpu = kmm_this_cpu(). Copies are ordinary memory: a thread may be moved to another
+ * CPU between kmm_this_cpu() and the access, so that two threads meet in one copy; use atomics. NULL with errno
+ * EINVAL when cpu is not below kmm_nr_percpu(). Async-signal-safe.
  */
 KMM_API void *kmm_per_cpu_ptr(void *cookie, unsigned cpu);
-/* CPU numbers that have copies: 0 to kmm_nr_percpu() - 1. Does not change while the process lives. */
+/*
+ * Number of the CPU that the caller runs on, dense: the kernel's mm_cid where it has one, else the CPU number or
+ * the core's. Always below kmm_nr_percpu(). Async-signal-safe.
+ */
+KMM_API unsigned kmm_this_cpu(void);
+/* Copies that there are: 0 to kmm_nr_percpu() - 1. Grows when the process spreads to more CPUs. Async-signal-safe. */
 KMM_API unsigned kmm_nr_percpu(void);
 
 #ifdef __cplusplus

@@ -93,14 +93,14 @@ void *kmm_memalign_internal(size_t align, size_t size)
 	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX))
 		return out_of_memory();
 
-	if (unlikely(percpu_mode == PERCPU_MODE_BOOT))
+	if (unlikely(nr_percpu_areas() == 0))
 		kmm_boot();
 
 	size_t rounded = ALIGN(max(size, (size_t)1), align);
 	unsigned cls = align <= PAGE_SIZE ? aligned_class(align, rounded) : 0;
 	void *p;
 
-	if (unlikely(percpu_mode == PERCPU_MODE_BOOT))
+	if (unlikely(nr_percpu_areas() == 0))
 		p = memalign_boot(align, size);
 	else if (likely(cls != 0))
 		p = kmem_cache_alloc_slowpath(cls);
@@ -140,7 +140,7 @@ EXPORT_SYMBOL int posix_memalign(void **memptr, size_t align, size_t size)
 
 static size_t kernel_page_size(void)
 {
-	if (unlikely(percpu_mode == PERCPU_MODE_BOOT))
+	if (unlikely(nr_percpu_areas() == 0))
 		kmm_boot();
 	return os_page_size;
 }

@@ -69,7 +69,7 @@ static void stats_write(void *arg, const char *buf, size_t len)
 static int stats_to_fd(int fd, bool json)
 {
 	char small[STATS_STACK_BUF_SIZE];
-	char *big = vm_map(NULL, STATS_BUF_SIZE, false);
+	char *big = vm_map(STATS_BUF_SIZE);
 	struct stats_out out = { .fd = fd, .buf = small, .size = sizeof(small) };
 	struct seq_file m;
 

@@ -74,7 +74,8 @@ static void show_layout(struct seq_file *m)
 	seq_u64(m, "Pid", (u64)os_getpid(), NULL);
 	seq_str(m, "Command", comm);
 	seq_str(m, "PerCpuMode", percpu_mode_name());
-	seq_u64(m, "PerCpuAreas", READ_ONCE(nr_percpu_areas), NULL);
+	seq_str(m, "PerCpuIndex", percpu_uses_mm_cid() ? "mm_cid" : "cpu");
+	seq_u64(m, "PerCpuAreas", nr_percpu_areas(), NULL);
 	seq_u64(m, "PerCpuAreasMax", max_percpu_areas, NULL);
 	seq_str(m, "Topology", topology_loaded() ? "hwloc" : "one domain");
 	seq_str(m, "Kmmd", kmmd_running() ? "running" : "not started");
@@ -246,7 +247,7 @@ static void show_pagetypeinfo(struct seq_file *m)
 
 static void show_pcp(struct seq_file *m)
 {
-	u32 nr = smp_load_acquire(&nr_percpu_areas);
+	u32 nr = nr_percpu_areas();
 
 	seq_table(m, "pagesets");
 	for (u32 cpu = 0; cpu < nr; cpu++) {

@@ -9,11 +9,11 @@
  *
  *	boot_vmstat[item] + pcpu_of(0)->vmstat[item] + pcpu_of(1)->vmstat[item] + ...
  *
- * Invariants: counters only grow. Which CPU's array an event lands in does not matter for the sum, so the CPU
- * number is only a hint: it may be stale, and it may lie beyond the areas that are online.
+ * Invariants: counters only grow. Which CPU's array an event lands in does not matter for the sum, so the number
+ * that any_cpu() gives may be stale by the time it is used.
  *
  * Synchronization: relaxed atomic adds; a reader sees each counter at some moment of its walk, not all counters at
- * one moment. nr_percpu_areas is read with acquire: it is raised with release after an area is writable.
+ * one moment. nr_percpu_areas() loads with acquire: the number is raised with release after an area is writable.
  *
  * Kernel counterpart: mm/vmstat.c. The kernel adds with preemption off and folds dead CPUs; areas here stay online.
  *
@@ -21,7 +21,6 @@
  */
 #include "page/vmstat.h"
 
-#include "os/os.h"
 #include "page/percpu.h"
 
 const char *const vmstat_names[NR_VMSTAT_ITEMS] = {
@@ -34,17 +33,14 @@ static u64 boot_vmstat[NR_VMSTAT_ITEMS];
 
 void count_vm_events(enum vmstat_item item, u64 n)
 {
-	u32 nr = smp_load_acquire(&nr_percpu_areas);
-	u64 *counters = boot_vmstat;
+	u64 *counters = likely(nr_percpu_areas() != 0) ? pcpu_of(any_cpu())->vmstat : boot_vmstat;
 
-	if (likely(nr != 0))
-		counters = pcpu_of((u32)os_getcpu() % nr)->vmstat;
 	__atomic_fetch_add(&counters[item], n, __ATOMIC_RELAXED);
 }
 
 u64 global_vm_event(enum vmstat_item item)
 {
-	u32 nr = smp_load_acquire(&nr_percpu_areas);
+	u32 nr = nr_percpu_areas();
 	u64 sum = READ_ONCE(boot_vmstat[item]);
 
 	for (u32 cpu = 0; cpu < nr; cpu++)
