@@ -62,14 +62,14 @@ static unsigned aligned_class(size_t align, size_t size)
 
 static void *memalign_large(size_t align, size_t size)
 {
-	gate_token_t token = gate_enter();
+	gate_enter();
 	void *p = NULL;
 
 	if (size <= KMALLOC_LARGE_MAX && align <= LARGE_ALIGN_MAX)
 		p = kmalloc_large(size, align, NULL);
 	if (p == NULL)
 		p = vmalloc_aligned(size, align, NULL);
-	gate_leave(token);
+	gate_leave();
 	return p;
 }
 
