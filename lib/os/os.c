@@ -83,6 +83,14 @@ int os_getcpu(void)
 	return cpu < 0 ? 0 : cpu;
 }
 
+int os_getcpu_syscall(void)
+{
+	unsigned cpu = 0;
+
+	raw_syscall3(SYS_getcpu, (long)&cpu, 0, 0);
+	return (int)cpu;
+}
+
 int os_open(const char *path, int flags, int mode)
 {
 	return (int)raw_syscall4(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, mode);
