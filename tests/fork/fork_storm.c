@@ -11,6 +11,8 @@
  * any cache holds: an object that the copied heap had in two places comes out twice and is seen.
  *
  * Locks: none of its own in the loops. Deadlocks are found by alarm(2) on each side.
+ *
+ * modes: auto lock norseq debug
  */
 #include "../common/torture.h"
 

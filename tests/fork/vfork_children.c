@@ -11,6 +11,8 @@
  * leave some objects behind, which the parent checks and frees.
  *
  * posix_spawn, system and popen are mixed in: glibc makes their children in the same way without calling vfork.
+ *
+ * modes: auto lock norseq debug
  */
 #include "../common/torture.h"
 

@@ -12,6 +12,8 @@
  *
  * plugin.so is the first argument, or lies beside the program. Copies are made because a library that is open
  * already is not opened again.
+ *
+ * modes: auto lock
  */
 #include "../common/torture.h"
 

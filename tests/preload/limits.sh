@@ -4,20 +4,22 @@
 # limits.sh - runs limits and other small programs in surroundings that are not the usual ones: little address
 # space, no /proc, no rseq, closed descriptors, set-user-id, strict overcommit, under strace.
 #
-#   limits.sh DIRECTORY-OF-PROGRAMS [LIBRARY]
+#   limits.sh		tests/run gives KMM_LIB and top_builddir
 #
-# LIBRARY is libkmm.so; without it the programs run on libc, and what only libkmm promises is left out.
-# limits-direct, in the same directory, is limits.c linked against libkmm.so instead of preloaded: a set-user-id
-# program ignores LD_PRELOAD. KMM_TORTURE=1 tries strict overcommit too, which changes a setting of the machine
-# for a moment.
+# With KMM_LIB empty the programs run on libc, and what only libkmm promises is left out.
+# limits-direct is limits.c linked against libkmm.so instead of preloaded: a set-user-id program ignores LD_PRELOAD.
+# KMM_TORTURE=1 tries strict overcommit too, which changes a setting of the machine for a moment.
+#
+# timeout: 300
 
 set -u
-bin=$(cd "$1" && pwd) || exit 2
-lib=${2:-}
-[ -z "$lib" ] || lib=$(cd "$(dirname "$lib")" && pwd)/$(basename "$lib")
-tmp=$(mktemp -d) || exit 2
+lib=${KMM_LIB-}
+bin=$top_builddir/tests/preload
+storm=$top_builddir/tests/fork/fork_storm
+tmp=$(mktemp -d) || exit 99
 chmod 755 "$tmp"
 failed=0
+nr=0
 restore=
 
 cleanup()
@@ -26,7 +28,7 @@ cleanup()
 	rm -rf "$tmp"
 }
 trap cleanup EXIT
-trap 'exit 2' INT TERM
+trap 'exit 99' INT TERM
 
 # on PROGRAM ARGS: runs it on the library
 on()
@@ -40,11 +42,12 @@ on()
 
 verdict()
 {
+	nr=$((nr + 1))
 	if [ "$2" -eq 0 ]; then
-		echo "ok   $1"
+		echo "ok $nr - $1"
 	else
-		echo "FAIL $1 (returned $2)"
-		sed 's/^/     | /' "$tmp/out"
+		echo "not ok $nr - $1: exit status $2"
+		sed 's/^/# /' "$tmp/out"
 		failed=1
 	fi
 }
@@ -60,7 +63,8 @@ check()
 
 skip()
 {
-	echo "skip $1: $2"
+	nr=$((nr + 1))
+	echo "ok $nr - $1 # SKIP $2"
 }
 
 # --- the programs themselves -----------------------------------------------------------------------------
@@ -88,8 +92,8 @@ no_rseq()
 	GLIBC_TUNABLES=glibc.pthread.rseq=0 on "$@"
 }
 check "no rseq: work" no_rseq "$bin/limits" work
-if [ -x "$bin/fork_storm" ]; then
-	check "no rseq: fork_storm" no_rseq "$bin/fork_storm"
+if [ -x "$storm" ]; then
+	check "no rseq: fork_storm" no_rseq "$storm"
 fi
 
 # --- descriptors -----------------------------------------------------------------------------------------
@@ -213,4 +217,5 @@ if [ -n "$lib" ]; then
 	check "/bin/true needs no mmap section" brk_alone
 fi
 
+echo "1..$nr"
 exit $failed

@@ -11,6 +11,9 @@
  * into a success that does nothing. If that child does not fail, the test is worth nothing and says so.
  *
  * drain_cpu() is called directly where the library exports it (debug builds), else malloc_trim() does it.
+ *
+ * timeout: 200
+ * modes: auto lock debug
  */
 #include "../common/torture.h"
 

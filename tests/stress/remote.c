@@ -10,6 +10,8 @@
  *   burst   100,000 objects made by one, freed by the other, sizes change from burst to burst
  *
  * Objects: tobj, in a single-producer single-consumer queue of fixed length: what is live is bounded.
+ *
+ * modes: auto lock
  */
 #include "../common/torture.h"
 

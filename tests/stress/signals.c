@@ -10,6 +10,8 @@
  *
  * Objects: stamped. One that the interrupted malloc already had in its hands and that the handler was given too,
  * or one that two interrupted frees both put back, is seen by its second owner.
+ *
+ * modes: auto lock norseq
  */
 #include "../common/torture.h"
 

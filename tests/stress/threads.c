@@ -9,6 +9,8 @@
  *   sleepers  1,000 threads have allocated and sleep: what is cached for them must stay small
  *
  * Objects: tobj of torture.h; they say themselves what they must contain.
+ *
+ * modes: auto lock debug
  */
 #include "../common/torture.h"
 

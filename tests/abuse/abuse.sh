@@ -1,29 +1,35 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# run.sh - each misuse must end in one line that names pointer, size class and slab, and in SIGABRT.
+# abuse.sh - each misuse must end in one line that names pointer, size class and slab, and in SIGABRT.
 #
-#   run.sh DIRECTORY-OF-PROGRAMS LIBRARY [NAME]...
+#   abuse.sh [NAME]...		only these programs; tests/run gives KMM_LIB and top_builddir
 #
 # The programs print the pointer and its object; @P@ and @O@ stand for them in the expressions below.
-# The table is run as it stands for each KMM_PERCPU mode in $KMM_TEST_MODES (auto and lock).
+# The table is run once for each KMM_PERCPU mode in $KMM_TEST_MODES (auto and lock).
+#
+# timeout: 300
 
 set -u
-bin=$(cd "$1" && pwd) || exit 2
-lib=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
-shift 2
+lib=$KMM_LIB
+bin=$top_builddir/tests/abuse
 only=" $* "
-tmp=$(mktemp -d) || exit 2
+tmp=$(mktemp -d) || exit 99
 trap 'rm -rf "$tmp"' EXIT
 failed=0
 nr=0
 
-[ -r "$lib" ] || { echo "no library $lib"; exit 2; }
+[ -r "$lib" ] || { echo "Bail out! no library $lib"; exit 99; }
+
+pass()
+{
+	echo "ok $nr - $what ($mode)"
+}
 
 fail()
 {
-	echo "FAIL $mode $what: $*"
-	sed 's/^/     | /' "$tmp/out" "$tmp/err"
+	echo "not ok $nr - $what ($mode): $*"
+	sed 's/^/# /' "$tmp/out" "$tmp/err"
 	failed=1
 }
 
@@ -62,6 +68,8 @@ aborts()
 		fail "ended with $rc, not with SIGABRT"
 	elif [ "$(wc -l <"$tmp/err")" -ne 1 ] || ! grep -q -E "^kmm: ($expr)" "$tmp/err"; then
 		fail "not this one line: kmm: $expr"
+	else
+		pass
 	fi
 }
 
@@ -78,6 +86,8 @@ passes()
 		fail "did not print: $expr"
 	elif [ -s "$tmp/err" ]; then
 		fail "something was printed"
+	else
+		pass
 	fi
 }
 
@@ -136,6 +146,5 @@ table()
 for mode in ${KMM_TEST_MODES:-auto lock}; do
 	table
 done
-[ $nr -gt 0 ] || { echo "nothing was run"; exit 2; }
-echo "abuse: $nr runs, $([ $failed = 0 ] && echo "all caught as expected" || echo "some failed")"
+echo "1..$nr"
 exit $failed
