@@ -8,6 +8,10 @@
  * caches are filled half-way before the timers start, and from then on thread and handler only take few objects
  * and give them back in LIFO order.
  *
+ * A handler that gives back what it took leaves a cache exactly as it was, and proves nothing. So it keeps a few
+ * objects from call to call: between two instructions of the thread, the cache's top has moved or holds another
+ * object.
+ *
  * Objects: stamped. One that the interrupted malloc already had in its hands and that the handler was given too,
  * or one that two interrupted frees both put back, is seen by its second owner.
  *
@@ -20,7 +24,7 @@
 #endif
 
 #define NR_DEPTH   4	/* objects that a thread holds at once */
-#define NR_HANDLER 2	/* and a handler */
+#define NR_HANDLER 6	/* and its handler */
 #define NR_WARM	   24
 #define PERIOD_NS  40000
 
@@ -28,28 +32,51 @@ static bool stop;
 static uint64_t nr_signals, nr_pairs;
 static __thread size_t size_now;	/* initial-exec in a program: nothing is allocated at first use */
 static __thread uint32_t me;
+static __thread void *kept[NR_HANDLER];
+static __thread unsigned nr_kept;
+static __thread struct rng handler_rng;
 
-static void take_and_give(unsigned nr, uint32_t owner)
+static void *take(uint32_t owner)
 {
-	void *p[NR_DEPTH > NR_HANDLER ? NR_DEPTH : NR_HANDLER];
+	void *p = malloc(size_now);
 
-	for (unsigned i = 0; i < nr; i++) {
-		p[i] = malloc(size_now);
-		T_CHECK(p[i], "malloc(%zu): %s", size_now, strerror(errno));
-		obj_claim(p[i], owner);
-	}
-	while (nr-- > 0) {
-		obj_release(p[nr], owner);
-		free(p[nr]);
-	}
+	T_CHECK(p, "malloc(%zu): %s", size_now, strerror(errno));
+	obj_claim(p, owner);
+	return p;
+}
+
+static void give(void *p, uint32_t owner)
+{
+	obj_release(p, owner);
+	free(p);
 }
 
 static void handler(int sig)
 {
+	uint32_t owner = me | 0x80000000u;
 	int saved = errno;
+	void *p;
 
 	(void)sig;
-	take_and_give(NR_HANDLER, me | 0x80000000u);
+	switch (rng_below(&handler_rng, 3)) {
+	case 0:		/* one more */
+		if (nr_kept < NR_HANDLER)
+			kept[nr_kept++] = take(owner);
+		break;
+	case 1:		/* one less */
+		if (nr_kept)
+			give(kept[--nr_kept], owner);
+		break;
+	default:	/* another one */
+		p = take(owner);
+		if (nr_kept) {
+			void *old = kept[nr_kept - 1];
+
+			kept[nr_kept - 1] = p;
+			p = old;
+		}
+		give(p, owner);
+	}
 	__atomic_add_fetch(&nr_signals, 1, __ATOMIC_RELAXED);
 	errno = saved;
 }
@@ -82,17 +109,28 @@ static void *worker(void *arg)
 	unsigned n = (unsigned)(uintptr_t)arg;
 	uint64_t pairs = 0;
 	timer_t timer;
+	sigset_t set;
+	void *p[NR_DEPTH];
 
 	me = 1 + n;
+	handler_rng = rng_of(n);
 	size_now = sizes[n % NR_OF(sizes)];
 	t_pin(n);
 	warm_up(size_now);
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
 	timer = start_timer(SIGRTMIN);
 	for (unsigned depth = 1; !__atomic_load_n(&stop, __ATOMIC_RELAXED); depth = depth % NR_DEPTH + 1) {
-		take_and_give(depth, me);
+		for (unsigned i = 0; i < depth; i++)
+			p[i] = take(me);
+		for (unsigned i = depth; i-- > 0;)
+			give(p[i], me);
 		pairs += depth;
 	}
 	timer_delete(timer);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);	/* one may still be on its way */
+	while (nr_kept)
+		give(kept[--nr_kept], me | 0x80000000u);
 	__atomic_add_fetch(&nr_pairs, pairs, __ATOMIC_RELAXED);
 	return NULL;
 }
