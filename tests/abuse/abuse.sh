@@ -98,24 +98,24 @@ table()
 	passes '^survived$' correct
 
 	# pointers that libkmm never handed out
-	aborts '(foreign|invalid) pointer @P@ in free' invalid_stack
-	aborts '(foreign|invalid) pointer @P@ in free' invalid_global
-	aborts '(foreign|invalid) pointer @P@ in free' invalid_nowhere
-	aborts '(foreign|invalid) pointer @P@ in free' invalid_noncanonical
-	aborts '(foreign|invalid) pointer @P@ in free' invalid_small_number
-	aborts '(foreign|invalid) pointer @P@ in free' invalid_first_call
-	aborts '(foreign|invalid) pointer @P@ in free' unaligned_global
+	aborts 'foreign pointer @P@ in free: ' invalid_stack
+	aborts 'foreign pointer @P@ in free: ' invalid_global
+	aborts 'foreign pointer @P@ in free: ' invalid_nowhere
+	aborts 'foreign pointer @P@ in free: ' invalid_noncanonical
+	aborts 'foreign pointer @P@ in free: ' invalid_small_number
+	aborts 'foreign pointer @P@ in free: ' invalid_first_call
+	aborts 'foreign pointer @P@ in free: ' unaligned_global
 	aborts '(foreign|invalid) pointer @P@ in realloc' realloc_invalid
 	aborts '(foreign|invalid) pointer @P@ in malloc_usable_size' usable_size_invalid
 
 	# inside an object
-	aborts "interior pointer @P@ \(kmalloc-64 object @O@, slab $hex\)" interior_small
-	aborts "interior pointer @P@ \(kmalloc-64 object @O@, slab $hex\)" unaligned_small
-	aborts "interior pointer @P@ \(kmalloc-[0-9]+ object @O@, slab $hex\)" interior_medium
-	aborts "interior pointer @P@ .*@O@" interior_large
-	aborts "interior pointer @P@ .*@O@" unaligned_large
-	aborts "interior pointer @P@ .*@O@" interior_vmalloc
-	aborts "interior pointer @P@ .*@O@" interior_realloc
+	aborts "interior pointer @P@ in free, into the object at @O@ \(kmalloc-64, slab $hex\)" interior_small
+	aborts "interior pointer @P@ in free, into the object at @O@ \(kmalloc-64, slab $hex\)" unaligned_small
+	aborts "interior pointer @P@ in free, into the object at @O@ \(kmalloc-[0-9]+, slab $hex\)" interior_medium
+	aborts 'interior pointer @P@ in free, into the large block at @O@ of 1048576 bytes' interior_large
+	aborts 'interior pointer @P@ in free, into the large block at @O@ of 1048576 bytes' unaligned_large
+	aborts 'interior pointer @P@ in free, into the vmalloc block at @O@ of 67108864 bytes' interior_vmalloc
+	aborts 'interior pointer @P@ in realloc, into the large block at @O@ of 1048576 bytes' interior_realloc
 
 	# twice
 	aborts "double free of @P@ \(kmalloc-64, slab $hex\)" double_immediate
@@ -129,10 +129,10 @@ table()
 	aborts '(double free of|invalid pointer) @P@' double_realloc
 
 	# another allocator's
-	aborts 'foreign pointer @P@ in free' foreign_libc
-	aborts 'foreign pointer @P@ in free' foreign_libc KMM_FOREIGN_FREE=report
-	aborts 'foreign pointer @P@ in free' foreign_libc_big
-	aborts 'foreign pointer @P@ in free' foreign_sbrk
+	aborts 'foreign pointer @P@ in free: ' foreign_libc
+	aborts 'foreign pointer @P@ in free: ' foreign_libc KMM_FOREIGN_FREE=report
+	aborts 'foreign pointer @P@ in free: ' foreign_libc_big
+	aborts 'foreign pointer @P@ in free: ' foreign_sbrk
 	passes '^survived$' foreign_libc KMM_FOREIGN_FREE=ignore
 	passes '^survived$' foreign_libc KMM_FOREIGN_FREE=next
 	passes '^survived$' foreign_libc_big KMM_FOREIGN_FREE=ignore

@@ -10,7 +10,7 @@
  * The test tests itself: `mutation` runs the same in a child for which a seccomp filter turns every membarrier
  * into a success that does nothing. If that child does not fail, the test is worth nothing and says so.
  *
- * drain_cpu() is called directly where the library exports it (debug builds), else malloc_trim() does it.
+ * malloc_trim() drains every CPU.
  *
  * timeout: 200
  * modes: auto lock debug
@@ -29,8 +29,6 @@
 
 static bool stop;
 static uint64_t nr_ops, nr_drains;
-static void (*drain_cpu)(unsigned);
-static uint32_t *nr_percpu_areas;
 
 /* The pairs keep the sheaf's top moving all the time, the bursts empty and fill sheaves. */
 static void *user(void *arg)
@@ -67,12 +65,7 @@ static void *drainer(void *arg)
 	(void)arg;
 	t_pin(1);
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-		if (!drain_cpu || !nr_percpu_areas) {
-			malloc_trim(0);
-		} else {
-			for (unsigned cpu = 0; cpu < *nr_percpu_areas; cpu++)
-				drain_cpu(cpu);
-		}
+		malloc_trim(0);
 		nr_drains++;
 		if (nr_drains % 16 == 0)
 			sched_yield();
@@ -85,8 +78,6 @@ static void drain_under_load(unsigned ms)
 	pthread_t threads[NR_THREADS + 1];
 	uint64_t end;
 
-	*(void **)&drain_cpu = dlsym(RTLD_DEFAULT, "drain_cpu");
-	nr_percpu_areas = dlsym(RTLD_DEFAULT, "nr_percpu_areas");
 	for (uintptr_t i = 0; i < NR_THREADS; i++)
 		threads[i] = t_thread(user, (void *)i);
 	threads[NR_THREADS] = t_thread(drainer, NULL);
@@ -99,8 +90,7 @@ static void drain_under_load(unsigned ms)
 	malloc_trim(0);
 	T_CHECK(nr_drains > 10 && nr_ops > 1000, "only %llu drains, %llu operations", (unsigned long long)nr_drains,
 		(unsigned long long)nr_ops);
-	printf("drain: %llu drains by %s, %llu operations beside them\n", (unsigned long long)nr_drains,
-	       drain_cpu ? "drain_cpu" : "malloc_trim", (unsigned long long)nr_ops);
+	printf("drain: %llu drains, %llu operations beside them\n", (unsigned long long)nr_drains, (unsigned long long)nr_ops);
 }
 
 /* Lost objects are memory that never comes back: 1 % of them would be many MiB. */
