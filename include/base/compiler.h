@@ -3,11 +3,12 @@
 #ifndef KMM_BASE_COMPILER_H
 #define KMM_BASE_COMPILER_H
 
+#include <sys/cdefs.h>	/* __always_inline */
+
 #define likely(x)	__builtin_expect(!!(x), 1)
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 #define barrier()	__asm__ __volatile__("" ::: "memory")
 
-#define __always_inline	inline __attribute__((always_inline))
 #define __noinline	__attribute__((noinline))
 #define __cold		__attribute__((cold, noinline))
 #define __hot		__attribute__((hot))

@@ -12,7 +12,8 @@ int os_getpid(void);
 void os_yield(void);
 bool os_thread_alive(int tid);		/* a thread of this process */
 int os_thread_comm(int tid, char comm[16]);	/* name of a thread, "" and -errno when unknown */
-int os_getcpu(void);			/* CPU number the caller ran on; 0 when unknown */
+int os_getcpu(void);			/* CPU number the caller ran on, by rseq or vdso; 0 when unknown */
+int os_getcpu_syscall(void);		/* the same, asked of the kernel */
 
 int futex_wait(u32 *word, u32 expected, u64 timeout_ms);	/* timeout 0: for ever */
 int futex_wake(u32 *word, int nr);

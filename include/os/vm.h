@@ -20,10 +20,12 @@ bool os_secure(void);			/* AT_SECURE: set-user-id or capabilities gained by exec
 u64 os_ram_bytes(void);			/* physical memory, sysinfo(2) */
 u64 os_address_space_limit(void);	/* RLIMIT_AS soft limit in bytes, U64 max when unlimited */
 
-/* Reserves address space. prot is PROT_NONE or PROT_READ. hint 0: anywhere. fixed: exactly there or NULL. */
-void *vm_reserve(void *hint, size_t size, int prot, bool fixed);
-/* Fresh zeroed private memory, readable and writable. Never replaces a mapping: fixed fails instead. */
-void *vm_map(void *hint, size_t size, bool fixed);
+/* Reserves address space anywhere; prot is PROT_NONE or PROT_READ. */
+void *vm_reserve(size_t size, int prot);
+/* Fresh zeroed private memory, readable and writable, anywhere. */
+void *vm_map(size_t size);
+/* The same exactly at addr: 0, -EEXIST where something is mapped already (it stays), or -ENOMEM. */
+int vm_map_at(void *addr, size_t size);
 int vm_unmap(void *addr, size_t size);
 /* Makes part of a reservation readable and writable (or PROT_NONE / PROT_READ again). */
 int vm_protect(void *addr, size_t size, int prot);
@@ -37,7 +39,6 @@ ssize_t vm_resident(void *addr, size_t size);
 
 /* The program break, through glibc's own cache of it. brk lock held by the caller (page/memblock.c). */
 void *__os_sbrk(ptrdiff_t increment);	/* old break, or NULL when it cannot move */
-int __os_brk(void *addr);		/* 0 or -ENOMEM */
 
 /* Test hook: every n-th call of the functions above that can fail returns failure; 0 switches it off. */
 extern unsigned os_fault_every;

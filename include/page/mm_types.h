@@ -21,8 +21,8 @@
 enum zone_type { ZONE_BRK, ZONE_NORMAL, MAX_NR_ZONES };
 
 enum migratetype {
-	MIGRATE_UNMOVABLE,	/* metadata and blocks whose address must stay backed */
-	MIGRATE_MOVABLE,	/* slabs: their pages can be meshed and returned one by one */
+	MIGRATE_MOVABLE,	/* slabs: their pages can be meshed and returned one by one. 0: what fresh memory is */
+	MIGRATE_UNMOVABLE,	/* pages handed out as pages (kmm_alloc_pages) */
 	MIGRATE_RECLAIMABLE,	/* large blocks, short-lived by experience */
 	MIGRATE_TYPES
 };
@@ -31,49 +31,42 @@ enum migratetype {
 #define MAX_PAGE_ORDER 14
 #define NR_PAGE_ORDERS (MAX_PAGE_ORDER + 1)
 
+/* A page of which no flag is set is a hole, not online yet, or metadata. */
 enum pageflags {
-	PG_online   = 1 << 0,	/* memory is there; clear for holes and everything not brought online */
-	PG_buddy    = 1 << 1,	/* first page of a free block of ->order */
-	PG_slab	    = 1 << 2,	/* first page of a slab (mm/slab.h) */
-	PG_tail	    = 1 << 3,	/* ->tail.head is the first page */
-	PG_large    = 1 << 4,	/* first page of a kmalloc_large() block */
-	PG_reserved = 1 << 5,	/* metadata (memblock) or not ours (a foreign sbrk) */
-	PG_reported = 1 << 6,	/* free block: not resident, reads as zeroes */
-	PG_pcp	    = 1 << 7,	/* on a per-CPU page list */
-	PG_zone_normal = 1 << 8, /* zone of the page, so that freeing needs no range check */
-	PG_boot	    = 1 << 9,	/* reserved, holds objects of the boot allocator that free() leaves alone */
+	PG_buddy    = 1 << 0,	/* first page of a free block of ->order */
+	PG_slab	    = 1 << 1,	/* first page of a slab (mm/slab.h) */
+	PG_tail	    = 1 << 2,	/* ->head is the first page */
+	PG_large    = 1 << 3,	/* first page of a kmalloc_large() block */
+	PG_reported = 1 << 4,	/* free block: not resident, reads as zeroes */
+	PG_pcp	    = 1 << 5,	/* first page of a block on a per-CPU page list */
+	PG_isolated = 1 << 6,	/* free block that page reporting has taken off its list */
+	PG_pages    = 1 << 7,	/* first page of a block handed out as pages */
 };
 
 struct page {
 	u16 flags;
-	u8 order;		/* of a free block */
-	u8 migratetype : 4;	/* of a free block: the list it is on */
+	u8 order;		/* PG_buddy, PG_pcp */
+	u8 migratetype : 4;	/* PG_buddy: the list it is on */
 	u8 pageblock_mt : 4;	/* on the first page of a pageblock, whatever else that page is */
+	pfn_t next, prev;	/* free list, per-CPU list (next only), partial list */
 	union {
-		struct {
-			pfn_t next, prev;	/* free list or per-CPU list */
-			u32 stamp_ms;		/* when it was freed */
-		} lru;
-		struct {
+		u32 stamp_ms;	/* PG_buddy: when it was freed */
+		u32 nr_pages;	/* PG_large, PG_pages */
+		pfn_t head;	/* PG_tail */
+		struct {	/* PG_slab */
 			u8 cls;		/* size class */
 			u8 colour;	/* memory group */
 			u16 home;	/* node whose lock guards this slab */
-			pfn_t next, prev;	/* partial list */
-			u16 nr_free;
-			u16 nr_objects;
-			u8 bucket;	/* fullness list it is on, SLAB_UNLISTED if none */
-			u8 pad[3];
-			union {		/* 1: free in the slab */
-				u64 word;	/* up to 64 objects */
-				u64 *bitmap;	/* more */
-			};
-		} slab;
-		struct {
-			u32 nr_pages;
-		} large;
-		struct {
-			pfn_t head;
-		} tail;
+		};
+	};
+	/* PG_slab only */
+	u16 nr_free;
+	u16 nr_objects;
+	u8 bucket;		/* fullness list it is on, SLAB_UNLISTED if none */
+	u8 pad[3];
+	union {			/* a bit set: free in the slab */
+		u64 word;	/* up to 64 objects */
+		u64 *bitmap;	/* more */
 	};
 };
 _Static_assert(sizeof(struct page) == 32, "struct page is 32 bytes: 0.78 % of memory");
@@ -129,12 +122,12 @@ static inline void *page_address(const struct page *page)
 /* The first page of the slab or large block that page belongs to. */
 static inline struct page *compound_head(struct page *page)
 {
-	return page->flags & PG_tail ? pfn_to_page(page->tail.head) : page;
+	return page->flags & PG_tail ? pfn_to_page(page->head) : page;
 }
 
-static inline enum zone_type page_zone(const struct page *page)
+static inline enum zone_type pfn_zone(pfn_t pfn)
 {
-	return page->flags & PG_zone_normal ? ZONE_NORMAL : ZONE_BRK;
+	return (uintptr_t)pfn_to_virt(pfn) >= direct_map.sections ? ZONE_NORMAL : ZONE_BRK;
 }
 
 #endif

@@ -37,21 +37,21 @@ extern const char *const migratetype_names[MIGRATE_TYPES];
 
 /* --- buddy.c: one zone, caller holds zone->lock ------------------------------------------------------- */
 
-/* A block of exactly order, or 0. Splits larger ones, falls back to other migrate types. */
-pfn_t __rmqueue(struct zone *zone, unsigned order, enum migratetype mt);
+/* A block of exactly order, or 0. Splits larger ones, falls back to other migrate types. *reported: reads as zeroes. */
+pfn_t __rmqueue(struct zone *zone, unsigned order, enum migratetype mt, bool *reported);
 /* Frees a naturally aligned block and merges it with its buddies. reported: known not to be resident. */
-void __free_one_page(struct zone *zone, pfn_t pfn, unsigned order, enum migratetype mt, bool reported);
+void __free_one_page(struct zone *zone, pfn_t pfn, unsigned order, u32 stamp_ms, bool reported);
 /* Takes a free block off its list. */
 void __del_from_free_list(struct zone *zone, pfn_t pfn);
 /* Enters [start, start + nr) as free, in the largest aligned blocks. */
-void __free_range(struct zone *zone, pfn_t start, u32 nr, enum migratetype mt, bool reported);
+void __free_range(struct zone *zone, pfn_t start, u32 nr, u32 stamp_ms, bool reported);
 enum migratetype get_pageblock_migratetype(pfn_t pfn);
 void set_pageblock_migratetype(pfn_t pfn, enum migratetype mt);
 
 /* Walks every list: links, alignment, flags, counts, no mergeable pair left. BUGs when something is wrong. */
 void buddy_validate(struct zone *zone);
 
-/* --- pageblock counts for pagetypeinfo --- */
+/* Pageblocks by type, for pagetypeinfo. */
 void count_pageblocks(struct zone *zone, u64 nr[MIGRATE_TYPES]);
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * percpu.h - one area per CPU at percpu_base + (cpu << PERCPU_SHIFT). Kernel: mm/percpu.c.
+ * percpu.h - one area per CPU at percpu_hot.base + (cpu << PERCPU_SHIFT). Kernel: mm/percpu.c.
  *
- *   0        512 KiB               1 MiB
- *   | slots  | struct pcpu, nodes, dynamic (kmm_alloc_percpu) |
+ *   0                PERCPU_STATIC                                           1 MiB
+ *   | sheaf slots    | struct pcpu | nodes (mm/slab.h) | dynamic ...          |
  *
  * "cpu" is the index of an area: the kernel's mm_cid (dense) where rseq has it, else the CPU number, or in the
- * lock mode the number of the core. Areas come online one by one, in order, when a slow path first runs there.
+ * lock mode the number of the core. Areas come online in order, when a slow path first runs on them.
  */
 #ifndef KMM_PAGE_PERCPU_H
 #define KMM_PAGE_PERCPU_H
@@ -15,11 +15,9 @@
 #include "page/mm_types.h"
 #include "page/vmstat.h"
 
-#define PERCPU_SHIFT	20
-#define PERCPU_SIZE	(1UL << PERCPU_SHIFT)
-#define PERCPU_SLOTS	(MAP_SLOT_MASK + 1u)	/* sheaf tops: class, remote bit, colour */
-#define PERCPU_STATIC	KIB(512)		/* offset of struct pcpu */
-#define NR_PCP_ORDERS	4			/* page lists serve blocks of up to 32 KiB */
+#define PERCPU_NODES	(PERCPU_STATIC + KIB(4))	/* where mm/ keeps the nodes of a CPU */
+#define PERCPU_DYNAMIC	(PERCPU_STATIC + KIB(64))	/* alloc_percpu() */
+#define NR_PCP_ORDERS	4	/* page lists serve blocks of up to 32 KiB */
 
 struct per_cpu_pages {
 	struct mutex lock;
@@ -34,30 +32,45 @@ struct per_cpu_pages {
 struct pcpu {
 	struct mutex lock;	/* guards the slots where there is no rseq (lock mode) */
 	u32 cpu;
-	u64 vmstat[NR_VMSTAT_ITEMS];
+	u32 gate;		/* threads inside the slow-path gate that entered on this CPU (mm/gate.h) */
+	u64 vmstat[NR_VMSTAT_ITEMS] __aligned(64);
 	struct per_cpu_pages pcp __aligned(64);
 };
 
-extern char *percpu_base;		/* NULL before boot */
-extern u32 nr_percpu_areas;		/* online; read by the fast path */
+_Static_assert(sizeof(struct pcpu) <= KIB(4), "struct pcpu ends before the nodes");
+
 extern u32 max_percpu_areas;		/* reserved */
+
+static inline u32 nr_percpu_areas(void)	/* online */
+{
+	return smp_load_acquire(&percpu_hot.nr_areas);
+}
+
+static inline void *percpu_at(unsigned cpu, size_t offset)
+{
+	return percpu_hot.base + ((uintptr_t)cpu << PERCPU_SHIFT) + offset;
+}
 
 static inline struct pcpu *pcpu_of(unsigned cpu)
 {
-	return (struct pcpu *)(percpu_base + ((uintptr_t)cpu << PERCPU_SHIFT) + PERCPU_STATIC);
+	return percpu_at(cpu, PERCPU_STATIC);
 }
 
-static inline void ***pcpu_slots(unsigned cpu)
-{
-	return (void ***)(percpu_base + ((uintptr_t)cpu << PERCPU_SHIFT));
-}
-
-int percpu_init(void);			/* reserves; 0 or -ENOMEM */
-/* Brings areas up to cpu online; 0, -ENOMEM, or -ERANGE beyond the reservation. */
+/*
+ * Brings areas up to cpu online; 0, -ENOMEM, or -ERANGE beyond the reservation. Takes LOCK_hotplug.
+ * percpu_prepare is called for each before it can be seen: mm/ fills in slots and nodes. 0 or -ENOMEM.
+ */
 int percpu_online(unsigned cpu);
-/* Called for each area before it can be seen (mm/ prepares its slots and nodes). Returns 0 or -ENOMEM. */
 extern int (*percpu_prepare)(unsigned cpu);
-/* Makes part of an area readable and writable; offsets in bytes. */
-int percpu_populate(unsigned cpu, size_t offset, size_t size);
+
+/* The area of the caller, clamped to those online; 0 before boot. For lists where any CPU's will do. */
+unsigned any_cpu(void);
+
+/*
+ * size bytes at the same offset of every area, zeroed: offset from an area's start, or 0 when the areas are full.
+ * align at most 64. Kernel: __alloc_percpu(). Freed blocks of a size are reused.
+ */
+size_t alloc_percpu(size_t size, size_t align);
+void free_percpu(size_t offset, size_t size);
 
 #endif

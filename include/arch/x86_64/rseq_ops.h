@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rseq_ops.h - the critical sections of percpu_ops.h for x86-64.
+ *
+ * Labels: 3 the descriptor, 1 start, 2 behind the commit, 4 abort handler. The word before the abort handler is the
+ * signature that glibc registered with. A jump out of a section leaves rseq_cs set: the kernel looks at it only while
+ * the instruction pointer is inside. Only rseq_cs is ever written.
+ */
+#ifndef KMM_PERCPU_OPS_INNER
+#error "include arch/percpu_ops.h"
+#endif
+
+#define RSEQ_BEGIN                                                             \
+	".pushsection __rseq_cs, \"aw\"\n\t"                                   \
+	".balign 32\n"                                                         \
+	"3:\t.long 0, 0\n\t"                                                   \
+	".quad 1f, (2f - 1f), 4f\n\t"                                          \
+	".popsection\n\t"                                                      \
+	"leaq 3b(%%rip), %%rax\n\t"                                            \
+	"movq %%rax, %%fs:(%[cs])\n"                                           \
+	"1:\n\t"                                                               \
+	"movl %%fs:(%[cpu]), %%ecx\n\t"
+
+#define RSEQ_END                                                               \
+	"2:\n\t"                                                               \
+	".pushsection __rseq_failure, \"ax\"\n\t"                              \
+	".byte 0x0f, 0xb9, 0x3d\n\t"	/* ud1, so that the signature is no code */ \
+	".long 0x53053053\n"                                                   \
+	"4:\tjmp %l[slow]\n\t"                                                 \
+	".popsection\n\t"
+
+#define RSEQ_AREA                                                              \
+	"cmpl %[nr], %%ecx\n\t"                                                \
+	"jae %l[slow]\n\t"                                                     \
+	"shlq %[shift], %%rcx\n\t"                                             \
+	"addq %[base], %%rcx\n\t"
+
+#define RSEQ_INPUTS                                                            \
+	[cs] "r"(percpu_hot.cs_offset), [cpu] "r"(percpu_hot.cpu_offset),      \
+	[nr] "m"(percpu_hot.nr_rseq), [base] "m"(percpu_hot.base), [shift] "i"(PERCPU_SHIFT)
+
+static __always_inline void *rseq_pop(unsigned long slot)
+{
+	void *obj;
+
+	__asm__ __volatile__ goto(
+		RSEQ_BEGIN
+		RSEQ_AREA
+		"movq (%%rcx,%[slot],8), %%rdx\n\t"
+		"movq -8(%%rdx), %[obj]\n\t"
+		"testq %[obj], %[obj]\n\t"
+		"jz %l[slow]\n\t"
+		"subq $8, %%rdx\n\t"
+		"movq %%rdx, (%%rcx,%[slot],8)\n"
+		RSEQ_END
+		: [obj] "=&r"(obj)
+		: RSEQ_INPUTS, [slot] "r"(slot)
+		: "rax", "rcx", "rdx", "memory", "cc"
+		: slow);
+	return obj;
+slow:
+	return NULL;
+}
+
+static __always_inline bool rseq_push(map_entry_t e, void *obj)
+{
+	unsigned long slot = e & MAP_SLOT_MASK;
+	unsigned long remote = slot | SLOT_REMOTE;
+	u32 home = e >> MAP_HOME_SHIFT;
+
+	__asm__ __volatile__ goto(
+		RSEQ_BEGIN
+		"cmpl %%ecx, %[home]\n\t"
+		"cmovne %[remote], %[slot]\n\t"
+		RSEQ_AREA
+		"movq (%%rcx,%[slot],8), %%rdx\n\t"
+		"testl $511, %%edx\n\t"
+		"jz %l[slow]\n\t"
+		"cmpq %[obj], -8(%%rdx)\n\t"
+		"je %l[slow]\n\t"
+		"movq %[obj], (%%rdx)\n\t"
+		"addq $8, %%rdx\n\t"
+		"movq %%rdx, (%%rcx,%[slot],8)\n"
+		RSEQ_END
+		: [slot] "+r"(slot)
+		: RSEQ_INPUTS, [obj] "r"(obj), [home] "r"(home), [remote] "r"(remote)
+		: "rax", "rcx", "rdx", "memory", "cc"
+		: slow);
+	return true;
+slow:
+	return false;
+}
+
+static inline void **rseq_exchange(unsigned cpu, unsigned slot, void **new_top)
+{
+	void ***where = percpu_slot(cpu, slot);
+	void **old;
+
+	__asm__ __volatile__ goto(
+		RSEQ_BEGIN
+		"cmpl %[nr], %%ecx\n\t"
+		"jae %l[slow]\n\t"
+		"cmpl %[want], %%ecx\n\t"
+		"jne %l[slow]\n\t"
+		"movq (%[where]), %[old]\n\t"
+		"cmpq %[stop], %[old]\n\t"
+		"je %l[slow]\n\t"
+		"movq %[new], (%[where])\n"
+		RSEQ_END
+		: [old] "=&r"(old)
+		: RSEQ_INPUTS, [want] "r"(cpu), [where] "r"(where), [new] "r"(new_top), [stop] "m"(percpu_hot.stop_top)
+		: "rax", "rcx", "memory", "cc"
+		: slow);
+	return old;
+slow:
+	return NULL;
+}
+
+/* The index in the caller's rseq area; only meaningful when the mode is RSEQ. */
+static inline u32 rseq_cpu_index(void)
+{
+	u32 cpu;
+
+	__asm__ __volatile__("movl %%fs:(%1), %0" : "=r"(cpu) : "r"(percpu_hot.cpu_offset));
+	return cpu;
+}
+
+#define HAVE_RSEQ_OPS 1

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kmm.h - what libkmm offers beyond malloc. The one installed header.
+ *
+ * A program that uses it links with -lkmm (pkg-config kmm), and so has libkmm's malloc without LD_PRELOAD. Programs
+ * that want to run with and without libkmm declare the functions weak.
+ *
+ * Unless a function says otherwise it is thread-safe, may be called in a child after fork(), and must not be called
+ * from a signal handler. A "page" is 4096 bytes on every machine, whatever the kernel's page size is.
+ */
+#ifndef KMM_KMM_H
+#define KMM_KMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KMM_API __attribute__((visibility("default")))
+
+/* Size of a page in bytes. */
+#define KMM_PAGE_SIZE 4096ul
+
+/*
+ * The version, as "0.1". Never NULL. Async-signal-safe.
+ */
+KMM_API const char *kmm_version(void);
+
+/* --- looking ---------------------------------------------------------------------------------------------- */
+
+/*
+ * Prints all statistics to the descriptor fd, as text or as one JSON object; the same that KMM_STATS prints at exit.
+ * Does not allocate, so it works when memory is out. Waits while a non-blocking fd is full; raises no SIGPIPE.
+ * Returns 0, or -1 with errno of the write (EBADF, EPIPE, ENOSPC, ...). Two threads that print into one descriptor
+ * may mix their output in pieces.
+ */
+KMM_API int kmm_stats_print(int fd, bool json);
+
+/*
+ * Bytes that the block at ptr has, 0 if ptr is not the start of a live block of libkmm. Unlike
+ * malloc_usable_size(), any address may be asked, also one that never came from malloc. The answer is only worth
+ * something while nobody frees the block.
+ */
+KMM_API size_t kmm_usable_size(const void *ptr);
+
+/* One mapping of the process's address space. */
+struct kmm_vma {
+	uintptr_t start, end;	/* the bytes [start, end) */
+	bool read, write, exec, shared;
+	bool own;		/* mapped by libkmm */
+	char kind[16];		/* "code", "heap", "library", "stack", ... as in section mm of the statistics */
+	char name[32];		/* last part of the file's path, "[stack]", or "" */
+};
+
+/*
+ * Finds the mapping that contains addr, or the next one above it (check vma->start). Reads /proc/self/maps first
+ * when addr is not in a mapping that is known already. Returns 0, or -1 with errno ENOENT: nothing at or above addr.
+ */
+KMM_API int kmm_find_vma(const void *addr, struct kmm_vma *vma);
+
+/* --- memory goes home ------------------------------------------------------------------------------------- */
+
+/*
+ * Gives free memory back to the kernel, all but about pad bytes of it: caches are emptied into slabs, empty slabs
+ * become pages, the top of the heap is cut off and the rest is advised away. Returns the bytes that went back.
+ * It takes time in proportion to the memory and slows other threads while it lasts.
+ */
+KMM_API size_t kmm_trim(size_t pad);
+
+/* --- pages ------------------------------------------------------------------------------------------------ */
+
+/*
+ * nr_pages consecutive pages from the page allocator, aligned to a page; contents undefined. Nothing is rounded
+ * up to a power of two. NULL with errno ENOMEM when there is no memory, EINVAL for 0 pages or more than
+ * kmm_alloc_pages_max().
+ */
+KMM_API void *kmm_alloc_pages(size_t nr_pages);
+/* Gives back pages from kmm_alloc_pages(), with the same count. NULL is ignored. errno is left alone. */
+KMM_API void kmm_free_pages(void *ptr, size_t nr_pages);
+/* Pages that one call can give at most. */
+KMM_API size_t kmm_alloc_pages_max(void);
+
+/* --- one copy per CPU ------------------------------------------------------------------------------------- */
+
+/*
+ * A variable of size bytes with one zeroed copy for each CPU that the process has run on; the copies of two CPUs
+ * are far apart. align: a power of two up to 64. Returns a cookie for kmm_per_cpu_ptr(), not an address. NULL with
+ * errno EINVAL (size 0 or above KMM_PERCPU_MAX, bad align) or ENOMEM.
+ */
+#define KMM_PERCPU_MAX 32768ul
+KMM_API void *kmm_alloc_percpu(size_t size, size_t align);
+/* Frees all copies. NULL is ignored. errno is left alone. */
+KMM_API void kmm_free_percpu(void *cookie);
+/*
+ * The copy number cpu, usually cpu = kmm_this_cpu(). Copies are ordinary memory: a thread may be moved to another
+ * CPU between kmm_this_cpu() and the access, so that two threads meet in one copy; use atomics. NULL with errno
+ * EINVAL when cpu is not below kmm_nr_percpu(). Async-signal-safe.
+ */
+KMM_API void *kmm_per_cpu_ptr(void *cookie, unsigned cpu);
+/*
+ * Number of the CPU that the caller runs on, dense: the kernel's mm_cid where it has one, else the CPU number or
+ * the core's. Always below kmm_nr_percpu(). Async-signal-safe.
+ */
+KMM_API unsigned kmm_this_cpu(void);
+/* Copies that there are: 0 to kmm_nr_percpu() - 1. Grows when the process spreads to more CPUs. Async-signal-safe. */
+KMM_API unsigned kmm_nr_percpu(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kmm.c - the functions of kmm/kmm.h, but for kmm_stats_print() (stats.c).
+ *
+ * Purpose: the doors to the layers below, with arguments checked and errno set; what they promise is written in the
+ * header.
+ *
+ * Objects: a block from kmm_alloc_pages() is an exact block of the page allocator whose first page says PG_pages and
+ * how many there are, so that a wrong kmm_free_pages() is caught. A per-CPU cookie holds the offset in the areas
+ * (below PERCPU_SIZE) and, above it, the size, which free_percpu() wants to know.
+ *
+ *	63                     20 19            0
+ *	| bytes of a copy        | offset        |
+ *
+ * Locks: every door enters the gate, so that fork copies nothing half-done.
+ */
+#include "kmm/kmm.h"
+
+#include "api/malloc.h"
+#include "base/align.h"
+#include "base/printk.h"
+#include "mm/gate.h"
+#include "mm/mm_struct.h"
+#include "mm/slab.h"
+#include "page/page_alloc.h"
+#include "page/percpu.h"
+#include "page/reclaim.h"
+#include <errno.h>
+#include <string.h>
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "0.1"
+#endif
+
+EXPORT_SYMBOL const char *kmm_version(void)
+{
+	return PACKAGE_VERSION;
+}
+
+EXPORT_SYMBOL size_t kmm_usable_size(const void *ptr)
+{
+	size_t size;
+
+	kmm_boot();
+	gate_enter();
+	size = ksize(ptr);
+	gate_leave();
+	return size;
+}
+
+EXPORT_SYMBOL size_t kmm_trim(size_t pad)
+{
+	size_t bytes;
+
+	kmm_boot();
+	gate_enter();
+	bytes = try_to_free_pages(pad, 0);
+	gate_leave();
+	return bytes;
+}
+
+/* --- the address space ------------------------------------------------------------------------------------ */
+
+static void copy_vma(struct kmm_vma *to, const struct vm_area_struct *from)
+{
+	memset(to, 0, sizeof(*to));
+	to->start = from->vm_start;
+	to->end = from->vm_end;
+	to->read = (from->vm_flags & VM_READ) != 0;
+	to->write = (from->vm_flags & VM_WRITE) != 0;
+	to->exec = (from->vm_flags & VM_EXEC) != 0;
+	to->shared = (from->vm_flags & VM_SHARED) != 0;
+	to->own = (from->vm_flags & VM_KMM) != 0;
+	kmm_snprintf(to->kind, sizeof(to->kind), "%s", vma_kind_names[from->kind]);
+	kmm_snprintf(to->name, sizeof(to->name), "%s", from->name);
+}
+
+EXPORT_SYMBOL int kmm_find_vma(const void *addr, struct kmm_vma *vma)
+{
+	struct vm_area_struct found;
+	bool ok;
+
+	kmm_boot();
+	ok = find_vma((uintptr_t)addr, &found);
+	if (!ok || found.vm_start > (uintptr_t)addr) {
+		mm_import();
+		ok = find_vma((uintptr_t)addr, &found);
+	}
+	if (!ok) {
+		errno = ENOENT;
+		return -1;
+	}
+	copy_vma(vma, &found);
+	return 0;
+}
+
+/* --- pages ------------------------------------------------------------------------------------------------ */
+
+EXPORT_SYMBOL size_t kmm_alloc_pages_max(void)
+{
+	return 1ul << MAX_PAGE_ORDER;
+}
+
+EXPORT_SYMBOL void *kmm_alloc_pages(size_t nr_pages)
+{
+	struct page *page;
+
+	if (nr_pages == 0 || nr_pages > kmm_alloc_pages_max()) {
+		errno = EINVAL;
+		return NULL;
+	}
+	kmm_boot();
+	gate_enter();
+	page = alloc_pages_exact((u32)nr_pages, 0, MIGRATE_UNMOVABLE, NULL);
+	if (page != NULL) {
+		page->flags |= PG_pages;
+		page->nr_pages = (u32)nr_pages;
+	}
+	gate_leave();
+	if (page == NULL) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return page_address(page);
+}
+
+EXPORT_SYMBOL void kmm_free_pages(void *ptr, size_t nr_pages)
+{
+	struct page *page;
+
+	if (ptr == NULL)
+		return;
+	gate_enter();
+	page = virt_addr_valid(ptr) ? virt_to_page(ptr) : NULL;
+	if (page == NULL || !IS_ALIGNED((uintptr_t)ptr, PAGE_SIZE) || !(page->flags & PG_pages))
+		panic("kmm_free_pages: %p is no block of pages", ptr);
+	if (page->nr_pages != nr_pages)
+		panic("kmm_free_pages: %p has %u pages, not %zu", ptr, page->nr_pages, nr_pages);
+	page->flags &= (u16)~PG_pages;
+	free_pages_exact(page, (u32)nr_pages);
+	gate_leave();
+}
+
+/* --- one copy per CPU ------------------------------------------------------------------------------------- */
+
+#define COOKIE_OFFSET_MASK (PERCPU_SIZE - 1)
+
+EXPORT_SYMBOL void *kmm_alloc_percpu(size_t size, size_t align)
+{
+	size_t block = max(size, align);
+	size_t offset;
+
+	if (size == 0 || size > KMM_PERCPU_MAX || !is_power_of_2(align) || align > 64) {
+		errno = EINVAL;
+		return NULL;
+	}
+	kmm_boot();
+	gate_enter();
+	offset = alloc_percpu(block, align);
+	gate_leave();
+	if (offset == 0) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return (void *)(offset | block << PERCPU_SHIFT);
+}
+
+EXPORT_SYMBOL void kmm_free_percpu(void *cookie)
+{
+
+	if (cookie == NULL)
+		return;
+	gate_enter();
+	free_percpu((uintptr_t)cookie & COOKIE_OFFSET_MASK, (uintptr_t)cookie >> PERCPU_SHIFT);
+	gate_leave();
+}
+
+EXPORT_SYMBOL void *kmm_per_cpu_ptr(void *cookie, unsigned cpu)
+{
+	if (unlikely(cpu >= nr_percpu_areas())) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return percpu_at(cpu, (uintptr_t)cookie & COOKIE_OFFSET_MASK);
+}
+
+EXPORT_SYMBOL unsigned kmm_this_cpu(void)
+{
+	return any_cpu();
+}
+
+EXPORT_SYMBOL unsigned kmm_nr_percpu(void)
+{
+	kmm_boot();
+	return nr_percpu_areas();
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rseq.c - finding out how this process can have per-CPU data, and vfork.
+ *
+ * Purpose. glibc 2.35 and later registers a struct rseq for every thread, at a fixed offset from the thread pointer.
+ * If the kernel fills mm_cid (AT_RSEQ_FEATURE_SIZE, Linux 6.3) areas are indexed by it: dense, and no larger than
+ * the number of threads that run at once. Otherwise by cpu_id. Where nothing is registered (old kernel or C library,
+ * gVisor, qemu-user, valgrind, GLIBC_TUNABLES=glibc.pthread.rseq=0) the lock mode takes over.
+ *
+ * Self-test. The CPU number in the area must agree with what getcpu(2) says.
+ *
+ * vfork. The kernel unregisters rseq in a child that shares the address space, while the child goes on with the
+ * parent's thread-local storage: its CPU index would be stale and its sections never restarted. So the exported
+ * vfork() (x86_64/vfork.S) registers the area again in the child, and once more in the parent, whose copy the
+ * child's run has overwritten. The parent is suspended in between, so one area serves both.
+ *
+ * Kernel counterpart. kernel/rseq.c; user side: librseq.
+ */
+#include "arch/percpu_ops.h"
+#include "arch/topology.h"
+#include "os/membarrier.h"
+#include "os/os.h"
+#include <stddef.h>
+
+struct percpu_hot percpu_hot;
+enum percpu_mode percpu_mode;
+
+#define RSEQ_SIG	    0x53053053u
+#define RSEQ_OFF_CPU_ID	    4
+#define RSEQ_OFF_CS	    8
+#define RSEQ_OFF_MM_CID	    24
+#define RSEQ_MM_CID_FEATURE 28		/* feature size that covers mm_cid */
+#define RSEQ_ORIG_SIZE	    32u
+#define RSEQ_TEST_TRIES	    16
+
+/* From the dynamic linker, glibc 2.35; absent elsewhere. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+bool percpu_uses_mm_cid(void)
+{
+	return percpu_mode == PERCPU_MODE_RSEQ &&
+	       percpu_hot.cpu_offset - percpu_hot.cs_offset == RSEQ_OFF_MM_CID - RSEQ_OFF_CS;
+}
+
+static u32 rseq_field(ptrdiff_t area, int off)
+{
+	return __atomic_load_n((u32 *)((char *)__builtin_thread_pointer() + area + off), __ATOMIC_RELAXED);
+}
+
+static bool rseq_usable(void)
+{
+	if (!HAVE_RSEQ_OPS || !&__rseq_size || !&__rseq_offset || __rseq_size == 0)
+		return false;
+	for (int i = 0; i < RSEQ_TEST_TRIES; i++)	/* we may be moved between the two looks */
+		if ((s32)rseq_field(__rseq_offset, RSEQ_OFF_CPU_ID) == os_getcpu_syscall())
+			return true;
+	return false;
+}
+
+void percpu_mode_init(int want, void **stop_top)
+{
+	percpu_hot.stop_top = stop_top;
+	if (want == 2 || !rseq_usable()) {
+		percpu_mode = PERCPU_MODE_LOCK;
+		return;
+	}
+	percpu_hot.cs_offset = __rseq_offset + RSEQ_OFF_CS;
+	percpu_hot.cpu_offset = __rseq_offset +
+		(os_auxval(AT_RSEQ_FEATURE_SIZE) >= RSEQ_MM_CID_FEATURE ? RSEQ_OFF_MM_CID : RSEQ_OFF_CPU_ID);
+	percpu_mode = PERCPU_MODE_RSEQ;
+}
+
+unsigned this_cpu_id(void)
+{
+	if (likely(percpu_mode == PERCPU_MODE_RSEQ))
+		return rseq_cpu_index();
+	return topology_core((u32)os_getcpu());
+}
+
+void *percpu_pop(unsigned slot)
+{
+	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_pop(slot) : lock_pop(slot);
+}
+
+bool percpu_push(map_entry_t e, void *obj)
+{
+	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_push(e, obj) : lock_push(e, obj);
+}
+
+void **percpu_exchange(unsigned cpu, unsigned slot, void **new_top)
+{
+	if (percpu_mode == PERCPU_MODE_RSEQ)
+		return rseq_exchange(cpu, slot, new_top);
+	return lock_exchange(cpu, slot, new_top);
+}
+
+static u32 rseq_registered_len(void)
+{
+	return max((u32)__rseq_size, RSEQ_ORIG_SIZE);
+}
+
+/* Runs on vfork's return in both processes. Touches only its own stack frame. */
+int vfork_return(int pid)
+{
+	void *area;
+
+	if (pid < 0 || percpu_mode != PERCPU_MODE_RSEQ)
+		return pid;
+	area = (char *)__builtin_thread_pointer() + __rseq_offset;
+	if (pid > 0) {
+		if (rseq_unregister(area, rseq_registered_len(), RSEQ_SIG) != 0)
+			return pid;	/* another length: the kernel writes the ids on its next return to us */
+	}
+	rseq_register(area, rseq_registered_len(), RSEQ_SIG);
+	return pid;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * futex.c - the adaptive mutex, and futexes.
+ *
+ * Purpose. Critical sections here are short (an exchange, a list operation, at worst the filling of a sheaf), so a
+ * waiter spins for about a microsecond before it sleeps. On one CPU spinning is useless and harmless.
+ *
+ * Locks. With KMM_DEBUG the order of lockclass.def is checked in each thread: a bit mask of held ranks in a
+ * thread-local word, no lock of a rank at or below the highest held may be taken. (Locks of one rank do not nest.)
+ *
+ * Kernel counterpart: kernel/locking/mutex.c (optimistic spinning), kernel/locking/lockdep.c. The three-state
+ * protocol is from Ulrich Drepper, "Futexes Are Tricky" (2011).
+ */
+#include "os/mutex.h"
+
+#include "os/os.h"
+#include "os/syscall.h"
+#include <linux/futex.h>
+#include <time.h>
+
+#define MUTEX_SPINS 100
+
+int futex_wait(u32 *word, u32 expected, u64 timeout_ms)
+{
+	struct timespec ts = { .tv_sec = (time_t)(timeout_ms / 1000), .tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
+
+	return (int)raw_syscall4(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, expected, (long)(timeout_ms ? &ts : NULL));
+}
+
+int futex_wake(u32 *word, int nr)
+{
+	return (int)raw_syscall3(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, nr);
+}
+
+void __mutex_lock_slowpath(struct mutex *m)
+{
+	for (int i = 0; i < MUTEX_SPINS; i++) {
+		u32 zero = 0;
+
+		if (READ_ONCE(m->state) == 0 &&
+		    __atomic_compare_exchange_n(&m->state, &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return;
+		cpu_relax();
+	}
+	while (__atomic_exchange_n(&m->state, 2, __ATOMIC_ACQUIRE) != 0)
+		futex_wait(&m->state, 2, 0);
+}
+
+void __mutex_wake(struct mutex *m)
+{
+	futex_wake(&m->state, 1);
+}
+
+#if KMM_DEBUG >= 1
+static __thread u32 held_locks __initial_exec;
+
+void lockdep_acquire(enum lock_class c)
+{
+	if (held_locks >> c)
+		__bug(__FILE__, __LINE__, "lock order of lockclass.def violated");
+	held_locks |= 1u << c;
+}
+
+void lockdep_release(enum lock_class c)
+{
+	if (!(held_locks & 1u << c))
+		__bug(__FILE__, __LINE__, "unlock of a lock that this thread does not hold");
+	held_locks &= ~(1u << c);
+}
+
+bool lockdep_is_held(enum lock_class c)
+{
+	return held_locks & 1u << c;
+}
+#endif

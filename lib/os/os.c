@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os.c - time, threads, files, membarrier and rseq.
+ *
+ * Purpose. Thin wrappers with the rules of os/vm.h: -errno instead of errno, no allocation, no cancellation points.
+ */
+#include "os/os.h"
+
+#include "base/align.h"
+#include "base/printk.h"
+#include "os/membarrier.h"
+#include "os/syscall.h"
+#include <fcntl.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <time.h>
+
+static u64 clock_read(clockid_t id, u64 *ns)
+{
+	struct timespec ts = { 0 };
+
+	clock_gettime(id, &ts);		/* the vdso: no system call, no errno on success */
+	*ns = (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+	return *ns;
+}
+
+u64 os_clock_ms(void)
+{
+	u64 ns;
+
+	return clock_read(CLOCK_MONOTONIC_COARSE, &ns) / 1000000u;
+}
+
+u64 os_clock_ns(void)
+{
+	u64 ns;
+
+	return clock_read(CLOCK_MONOTONIC, &ns);
+}
+
+int os_gettid(void)
+{
+	return (int)raw_syscall0(SYS_gettid);
+}
+
+int os_getpid(void)
+{
+	return (int)raw_syscall0(SYS_getpid);
+}
+
+void os_yield(void)
+{
+	raw_syscall0(SYS_sched_yield);
+}
+
+bool os_thread_alive(int tid)
+{
+	return raw_syscall3(SYS_tgkill, os_getpid(), tid, 0) == 0;
+}
+
+int os_thread_comm(int tid, char comm[16])
+{
+	char path[48];
+	ssize_t n;
+
+	kmm_snprintf(path, sizeof(path), "/proc/self/task/%d/comm", tid);
+	n = os_read_file(path, comm, 16);
+	if (n < 0) {
+		comm[0] = '\0';
+		return (int)n;
+	}
+	if (n > 0 && comm[n - 1] == '\n')
+		comm[n - 1] = '\0';
+	return 0;
+}
+
+int os_getcpu(void)
+{
+	int saved = errno;
+	int cpu = sched_getcpu();	/* rseq's cpu_id or the vdso */
+
+	errno = saved;
+	return cpu < 0 ? 0 : cpu;
+}
+
+int os_getcpu_syscall(void)
+{
+	unsigned cpu = 0;
+
+	raw_syscall3(SYS_getcpu, (long)&cpu, 0, 0);
+	return (int)cpu;
+}
+
+int os_open(const char *path, int flags, int mode)
+{
+	return (int)raw_syscall4(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, mode);
+}
+
+ssize_t os_read(int fd, void *buf, size_t size)
+{
+	ssize_t n;
+
+	do
+		n = raw_syscall3(SYS_read, fd, (long)buf, (long)size);
+	while (n == -EINTR);
+	return n;
+}
+
+ssize_t os_write(int fd, const void *buf, size_t size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = raw_syscall3(SYS_write, fd, (long)buf + (long)done, (long)(size - done));
+
+		if (n == -EINTR)
+			continue;
+		if (n < 0)
+			return n;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+void os_close(int fd)
+{
+	raw_syscall1(SYS_close, fd);
+}
+
+ssize_t os_read_file(const char *path, char *buf, size_t size)
+{
+	int fd = os_open(path, O_RDONLY, 0);
+	size_t done = 0;
+	ssize_t n = 0;
+
+	if (fd < 0)
+		return fd;
+	while (done < size - 1 && (n = os_read(fd, buf + done, size - 1 - done)) > 0)
+		done += (size_t)n;
+	os_close(fd);
+	buf[done] = '\0';
+	return n < 0 ? n : (ssize_t)done;
+}
+
+static ssize_t console_to_stderr(const char *buf, size_t len)
+{
+	return os_write(STDERR_FILENO, buf, len);
+}
+
+ssize_t (*console_write)(const char *buf, size_t len) = console_to_stderr;
+
+static int membarrier(int cmd)
+{
+	return (int)raw_syscall3(SYS_membarrier, cmd, 0, 0);
+}
+
+int membarrier_register_rseq(void)
+{
+	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ);
+}
+
+int membarrier_rseq(void)
+{
+	int ret = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
+
+	if (ret == -EPERM) {
+		ret = membarrier_register_rseq();
+		if (!ret)
+			ret = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
+	}
+	return ret;
+}
+
+int rseq_register(void *area, u32 len, u32 sig)
+{
+	return (int)raw_syscall4(SYS_rseq, (long)area, len, 0, sig);
+}
+
+int rseq_unregister(void *area, u32 len, u32 sig)
+{
+	return (int)raw_syscall4(SYS_rseq, (long)area, len, 1 /* RSEQ_FLAG_UNREGISTER */, sig);
+}
