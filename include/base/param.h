@@ -10,13 +10,17 @@
 
 #include "base/types.h"
 
+#define PARAM_PREFIX	 "KMM_"
+#define PARAM_PREFIX_LEN 4
+
 enum param_type { PARAM_BOOL, PARAM_ENUM, PARAM_MS, PARAM_SIZE, PARAM_STRING };
 
 struct kernel_param {
 	const char *name;	/* "DECAY_MS", without the prefix */
 	enum param_type type;
-	const char *accepted;	/* for PARAM_ENUM: "auto|rseq|lock"; for others a description of what is right */
-	const char *def;	/* the default, as text */
+	u32 offset;		/* of the value in struct kmm_params */
+	u64 lo, hi;		/* range of PARAM_MS and PARAM_SIZE */
+	const char *accepted;	/* alternatives "auto|rseq|lock"; for numbers a description of what is right */
 	const char *help;	/* one line */
 };
 
@@ -41,12 +45,26 @@ struct kmm_params {
 #undef TUNABLE_SIZE
 #undef TUNABLE_STRING
 
-extern struct kmm_params kmm_params;
+extern struct kmm_params kmm_params;			/* holds the defaults before parse_params() */
+extern const struct kmm_params kmm_param_defaults;
 
-/* Parses environ once, at boot, before any thread exists. secure: ignore everything. */
+/*
+ * Parses environ once, at boot, before any thread exists. secure: ignore everything. Strings are copied, as
+ * programs overwrite their environment (setproctitle).
+ */
 void parse_params(char *const *envp, bool secure);
 
-/* Parses one value; returns 0 or -EINVAL (nothing changed). Used by parse_params(), kmm run -o, and tests. */
+/*
+ * Parses one value; returns 0, -ENOENT (no such name) or -EINVAL (bad value), both without a change. A string is
+ * not copied. Used by parse_params(), kmm run -o, and tests.
+ */
 int parse_one_param(struct kmm_params *p, const char *name, size_t name_len, const char *value);
+
+/* The table's row of a name, or NULL; and the row whose name is nearest to a mistyped one, or NULL. */
+const struct kernel_param *find_param(const char *name, size_t name_len);
+const struct kernel_param *find_nearest_param(const char *name, size_t name_len);
+
+/* The value as text that parse_one_param() would accept ("" for an unset string), always terminated; its length. */
+int format_param(const struct kernel_param *kp, const struct kmm_params *p, char *buf, size_t size);
 
 #endif

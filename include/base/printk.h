@@ -3,7 +3,8 @@
  * printk.h - messages to stderr without stdio and without allocation.
  *
  * One call writes one whole line with one write(2), prefixed "kmm: ", so lines of several threads do not mix.
- * The formats: %d %u %x %lu %lx %zu %p %s %c %% with width, '-' and '0', and l/ll/z. Longer output is cut at
+ * The formats: %d %i %u %x %X %p %s %c %% with width, precision of %s ("%.*s"), '-' and '0', and l/ll/z; any other
+ * is a BUG. Control characters are shown as '?', a newline at the end is not needed. Longer output is cut at
  * PRINTK_MAX bytes. Async-signal-safe, thread-safe, fork-safe (no lock).
  */
 #ifndef KMM_BASE_PRINTK_H
@@ -15,7 +16,10 @@
 
 #define PRINTK_MAX 1024
 
-/* Where lines go: set by the os layer (os/console.c) before the first message; returns bytes or -errno. */
+/*
+ * Where lines go; returns bytes or -errno. Defined by lib/os/os.c, and by every program that compiles lib/base in
+ * without lib/os (the kmm tool, unit tests).
+ */
 extern ssize_t (*console_write)(const char *buf, size_t len);
 
 /* Formats into buf, always terminated; returns the length that the whole would have had. */

@@ -26,6 +26,12 @@ typedef bool (*rb_augment_fn)(struct rb_node *node);
 
 #define rb_entry(p, type, member) container_of(p, type, member)
 
+/* For the holder of the writer's lock only. */
+static inline struct rb_node *rb_parent(const struct rb_node *node)
+{
+	return (struct rb_node *)(node->parent_colour & ~1ul);
+}
+
 /* Link a new node at *link below parent, then rebalance. */
 void rb_insert(struct rb_node *node, struct rb_node *parent, struct rb_node **link, struct rb_root *root, rb_augment_fn fn);
 void rb_erase(struct rb_node *node, struct rb_root *root, rb_augment_fn fn);

@@ -4,20 +4,19 @@
  * writer is fork. Whoever holds a sheaf, an object on its way, or a lock marked FORK_COVERED in lockclass.def is
  * inside; fork closes the gate, waits until everybody is out, and so copies a consistent heap.
  *
- * Nests (a slow path may call another). Entering costs one atomic increment on the CPU's own line.
+ * Nests. Entering costs one atomic increment on the CPU's own line.
  */
 #ifndef KMM_MM_GATE_H
 #define KMM_MM_GATE_H
 
 #include "base/types.h"
 
-typedef u32 gate_token_t;
+void gate_enter(void);		/* waits while a fork is under way, unless the caller is the forking thread */
+void gate_leave(void);
+bool gate_is_inside(void);	/* this thread; for assertions */
 
-gate_token_t gate_enter(void);		/* waits while a fork is under way, unless the caller is the forking thread */
-void gate_leave(gate_token_t token);
-
-void gate_close(void);			/* at-fork prepare */
-void gate_open(void);			/* parent */
-void gate_reset_child(void);		/* child: nobody else exists */
+void gate_close(void);		/* at-fork prepare */
+void gate_open(void);		/* parent */
+void gate_reset_child(void);	/* child: nobody else exists */
 
 #endif

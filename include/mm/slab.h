@@ -33,7 +33,8 @@ extern struct kmem_cache kmalloc_caches[NR_KMALLOC_CLASSES];
  * allocation (profile, groups) points the entries to class 0, whose slot always leads to the slow path.
  */
 #define SIZE_INDEX_SMALL 1024u
-extern u8 size_index[160];
+#define SIZE_INDEX_ENTRIES (65 + 8 * 8)
+extern u8 size_index[SIZE_INDEX_ENTRIES];
 
 /* n at most KMALLOC_MAX_SIZE. */
 static __always_inline unsigned size_index_of(size_t n)
@@ -51,6 +52,17 @@ static __always_inline unsigned kmalloc_class(size_t n)
 	return size_index[size_index_of(n)];
 }
 
+/* The largest size that leads to entry i. */
+static inline size_t size_index_limit(unsigned i)
+{
+	if (i <= 64)
+		return i * 16;
+
+	unsigned group = (i - 65) / 8, step = (i - 65) % 8 + 1;
+
+	return (1024u << group) + (128u << group) * step;
+}
+
 /* Index of the object that contains byte offset off of a slab. */
 static inline unsigned obj_to_index(const struct kmem_cache *s, size_t off)
 {
@@ -63,14 +75,12 @@ static inline unsigned obj_to_index(const struct kmem_cache *s, size_t off)
 
 struct kmem_cache_node {
 	struct mutex lock;
-	u16 nr_full;		/* full sheaves in the barn */
-	u16 home;
-	struct sheaf *full;	/* linked through their first word */
+	u32 nr_full;		/* sheaves in the barn */
+	struct sheaf *full;	/* linked through their first word; in the node of class 0: empty sheaves */
 	pfn_t partial[NR_SLAB_BUCKETS];
-	pfn_t spare;		/* one empty slab kept */
 	u32 nr_slabs;
-	u32 nr_partial;
-	u32 pad;
+	u32 nr_partial;		/* slabs on the lists, empty ones included */
+	u64 nr_empty;		/* slabs on the lists of which every object is free */
 	u64 nr_free;		/* free objects in slabs (not in sheaves) */
 } __aligned(64);
 _Static_assert(sizeof(struct kmem_cache_node) == 64, "a node is one cache line");
@@ -87,16 +97,18 @@ struct kmem_cache_node *get_node(unsigned home, unsigned cls);	/* NULL if that h
  *   top[-1] == NULL        empty
  *   (top & 511) == 0       full
  * The stop sheaf and the boot sheaf are both at once: a pop finds NULL, a push finds the end.
+ * While a sheaf is in a barn, slot[0] is the link, with the number of objects in its low 9 bits.
  */
 #define SHEAF_SIZE	512u
 #define SHEAF_SLOTS	64u
 #define SHEAF_MAX_CAPACITY 63u
 
 struct sheaf {
-	void *slot[SHEAF_SLOTS];	/* slot[0] is the link, with the count in its low 9 bits, while in a barn */
+	void *slot[SHEAF_SLOTS];
 } __aligned(512);
 
-extern struct sheaf_pair { void *null_below[64]; struct sheaf s; } stop_sheaf, boot_sheaf;
+/* All NULL, never written. A slot on the boot sheaf may be exchanged for a real one, on the stop sheaf not. */
+extern struct sheaf stop_sheaf, boot_sheaf;
 
 static inline void **sheaf_full_top(struct sheaf *sh)
 {
@@ -108,24 +120,33 @@ static inline struct sheaf *sheaf_of_top(void **top)
 	return (struct sheaf *)(((uintptr_t)top - 1) & ~(uintptr_t)(SHEAF_SIZE - 1));
 }
 
+/* The slot of the first object of a sheaf of class cls. */
+static inline void **sheaf_bottom(struct sheaf *sh, unsigned cls)
+{
+	return &sh->slot[SHEAF_SLOTS - kmalloc_caches[cls].sheaf_capacity];
+}
+
 /* --- the allocator ------------------------------------------------------------------------------------ */
 int kmem_cache_init(void);		/* 0 or -ENOMEM */
 
 /* Slow ways of malloc and free; the fast ones are in arch/percpu_ops.h and api/malloc.c. */
 void *kmem_cache_alloc_slowpath(unsigned cls);			/* NULL when out of memory */
-void kmem_cache_free_slowpath(map_entry_t e, void *obj);
+/* p is whatever the program gave to free(), not NULL. Aborts with one line on misuse. */
+void kfree_slowpath(void *p);
 
-void *kmalloc_large(size_t size, size_t align, bool *zeroed);	/* above KMALLOC_MAX_SIZE or aligned beyond a page */
-void kfree_large(void *p);
-size_t kmalloc_large_size(const void *p);
-bool krealloc_large_inplace(void *p, size_t new_size);
+extern void (*next_free)(void *p);	/* free() of the allocator beneath, NULL when unknown */
+
+/* Above KMALLOC_MAX_SIZE, or aligned beyond a page. *zeroed (may be NULL): reads as zeroes. Any size. */
+void *kmalloc_large(size_t size, size_t align, bool *zeroed);
+/* Tries to make the large or vmalloc block at p new_size bytes; where it then is, or NULL: nothing changed. */
+void *krealloc_large(void *p, size_t new_size);
 
 /* Bytes that the object at p has; 0 if p is no object of libkmm (any address may be asked). */
 size_t ksize(const void *p);
 
-/* What an arbitrary pointer is, for messages and for `whatis`. */
+/* What an arbitrary pointer is, for messages and for `kmm whatis`. */
 enum addr_kind { ADDR_FOREIGN, ADDR_OBJECT, ADDR_INTERIOR, ADDR_FREE_OBJECT, ADDR_LARGE, ADDR_VMALLOC, ADDR_BOOT,
-		 ADDR_FREE_PAGE, ADDR_METADATA };
+		 ADDR_FREE_PAGE, ADDR_METADATA, NR_ADDR_KINDS };
 struct addr_info {
 	enum addr_kind kind;
 	void *base;		/* of the object or block */
@@ -136,10 +157,10 @@ struct addr_info {
 };
 void classify_address(const void *p, struct addr_info *info);
 
-/* Takes every sheaf of the CPU (area) back into slabs. Needs no cooperation of its threads. */
+/* Takes every sheaf of the CPU (area) back into slabs. Needs no cooperation of its threads. Inside the gate. */
 void drain_cpu(unsigned cpu);
-/* All CPUs, all barns; empty slabs go to the page allocator. Returns objects brought back. */
-u64 kmem_cache_shrink_all(void);
+/* All CPUs, all barns; empty slabs go to the page allocator. Inside the gate. */
+void kmem_cache_shrink_all(void);
 
 /* Sums for slabinfo. */
 struct slabinfo {

@@ -6,25 +6,27 @@
 #ifndef KMM_MM_VMALLOC_H
 #define KMM_MM_VMALLOC_H
 
+#include "base/list.h"
 #include "base/rbtree.h"
 #include "base/types.h"
 
-#define VMALLOC_GUARD	PAGE_SIZE	/* at least one unmapped OS page behind every area */
-
 struct vmap_area {
 	uintptr_t va_start, va_end;	/* mapped, guard not counted */
-	struct rb_node rb_node;		/* busy tree by address, or lazy tree by (size, address) */
+	struct rb_node rb_node;		/* by address: busy and lazy areas */
+	struct rb_node size_node;	/* lazy ones by (size, address) */
+	struct list_head lru;		/* lazy ones, oldest first */
 	size_t requested;		/* bytes asked for */
 	u64 freed_ms;			/* when it became lazy */
-	bool dirty;			/* lazily freed memory may hold old data */
-	struct vmap_area *next;		/* list of lazy areas by age */
-	struct vmap_area *prev;
+	u32 guard;			/* unmapped bytes behind it that are its own */
+	bool lazy;			/* freed, but still mapped */
+	bool dirty;			/* may hold old data */
 };
 
 int vmalloc_init(uintptr_t start, uintptr_t end);
 /* align: power of two, any size. *zeroed (may be NULL) tells whether the memory reads as zeroes. NULL: no memory. */
 void *vmalloc_aligned(size_t size, size_t align, bool *zeroed);
-void vfree(void *p);			/* p must be an area's start: see find_vmap_area() */
+/* 0; -EALREADY: an area that is free already starts at p; -EINVAL: none does. Nothing is done then. */
+int vfree(void *p);
 /* Grows or shrinks by mremap, in place or moved; NULL: could not, the old block stands. */
 void *vrealloc(void *p, size_t new_size);
 /* The busy area that contains p; copied out. false if none. Any address may be asked. */
@@ -36,7 +38,7 @@ size_t purge_vmap_area_lazy(u64 max_age_ms);
 
 struct vmalloc_stat { u64 nr_areas, bytes, nr_lazy, lazy_bytes, peak_bytes; };
 void get_vmalloc_stat(struct vmalloc_stat *st);
-/* Calls fn for each busy area in address order, under the lock. */
+/* Calls fn for each busy area in address order, under the lock: fn must not allocate. */
 void for_each_vmap_area(void (*fn)(const struct vmap_area *, void *), void *arg);
 void vmalloc_validate(void);
 

@@ -9,8 +9,11 @@
 #include "os/mutex.h"
 #include "base/types.h"
 
-/* Takes the first piece of brk, and determines where the window starts. 0 or -ENOMEM. */
-int memblock_init(void);
+/*
+ * Takes the first piece of brk: metadata memory, and [*pages, *pages_end) for the buddy (empty where the break is
+ * blocked). *brk_start is where the window may start. 0 or -ENOMEM.
+ */
+int memblock_init(uintptr_t *brk_start, uintptr_t *pages, uintptr_t *pages_end);
 
 /* Zeroed metadata; NULL when out of memory. align: a power of two up to 4 KiB. */
 void *memblock_alloc(size_t size, size_t align);

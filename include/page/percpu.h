@@ -32,7 +32,8 @@ struct per_cpu_pages {
 struct pcpu {
 	struct mutex lock;	/* guards the slots where there is no rseq (lock mode) */
 	u32 cpu;
-	u64 vmstat[NR_VMSTAT_ITEMS];
+	u32 gate;		/* threads inside the slow-path gate that entered on this CPU (mm/gate.h) */
+	u64 vmstat[NR_VMSTAT_ITEMS] __aligned(64);
 	struct per_cpu_pages pcp __aligned(64);
 };
 

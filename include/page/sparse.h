@@ -22,6 +22,8 @@ int sparse_init(uintptr_t brk_start);
 /* Makes map and vmemmap of [start, end) writable and extends the online span. 0 or -ENOMEM. zone lock not needed. */
 int sparse_online_span(uintptr_t start, uintptr_t end);
 
+/* Enters mapped memory of the zone as free pages; zone->lock held. 0 or -ENOMEM. */
+int online_range(struct zone *zone, uintptr_t start, uintptr_t end);
 /* Brings at least nr_pages more online in the zone and frees them into its buddy; zone->lock held. 0 or -ENOMEM. */
 int online_pages(struct zone *zone, u32 nr_pages);
 

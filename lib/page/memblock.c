@@ -29,6 +29,7 @@
 #include <errno.h>
 
 #define BOOT_CHUNK	KIB(96)		/* covers the metadata of /bin/true and a little more */
+#define BOOT_PAGES	KIB(192)	/* what is taken of brk for the buddy in the same step */
 #define METADATA_CHUNK	KIB(256)
 #define BOOT_OBJECTS	KIB(8)
 
@@ -39,17 +40,20 @@ static uintptr_t chunk, chunk_end;
 static u64 bytes_used;
 static uintptr_t boot_objects, boot_objects_top;
 
-int memblock_init(void)
+int memblock_init(uintptr_t *brk_start, uintptr_t *pages, uintptr_t *pages_end)
 {
-	uintptr_t start;
-
-	if (brk_grow(BOOT_CHUNK, &start)) {
-		start = (uintptr_t)vm_map(BOOT_CHUNK);	/* brk is blocked from the start */
-		if (!start)
+	*brk_start = ALIGN((uintptr_t)__os_sbrk(0), PAGE_SIZE);
+	*pages = *pages_end = 0;
+	if (brk_grow(BOOT_CHUNK + BOOT_PAGES, &chunk) == 0) {
+		*brk_start = chunk;
+		*pages = chunk + BOOT_CHUNK;
+		*pages_end = *pages + BOOT_PAGES;
+	} else {
+		chunk = (uintptr_t)vm_map(BOOT_CHUNK);	/* the break is blocked from the start */
+		if (!chunk)
 			return -ENOMEM;
 	}
-	chunk = start;
-	chunk_end = start + BOOT_CHUNK;
+	chunk_end = chunk + BOOT_CHUNK;
 	return 0;
 }
 

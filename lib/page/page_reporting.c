@@ -143,7 +143,7 @@ static pfn_t isolate_tail(struct zone *zone, pfn_t keep)
 size_t brk_trim(size_t pad)
 {
 	struct zone *zone = &zones[ZONE_BRK];
-	pfn_t old_end, end, keep;
+	pfn_t old_end, end, keep, cut;
 	size_t bytes = 0;
 
 	mutex_lock(&zone->lock, LOCK_zone);
@@ -151,16 +151,15 @@ size_t brk_trim(size_t pad)
 	keep = zone->start_pfn + (u32)(PAGE_ALIGN(pad) >> PAGE_SHIFT);
 	if (old_end && (uintptr_t)pfn_to_virt(old_end) == brk_end()) {
 		end = isolate_tail(zone, keep);
-		if (os_page_order())	/* the break moves by whole OS pages */
-			end = min(old_end, (pfn_t)ALIGN(end, os_page_size >> PAGE_SHIFT));
-		if (end < old_end && brk_shrink((uintptr_t)pfn_to_virt(end)) == 0) {
-			bytes = (size_t)(old_end - end) << PAGE_SHIFT;
-			zone->present_pages -= old_end - end;
-			zone->managed_pages -= old_end - end;
-			zone->end_pfn = end;
-		} else if (end < old_end) {
-			__free_range(zone, end, old_end - end, (u32)os_clock_ms(), false);
+		cut = min(old_end, (pfn_t)ALIGN(end, os_page_size >> PAGE_SHIFT));
+		if (cut < old_end && brk_shrink((uintptr_t)pfn_to_virt(cut)) == 0) {
+			bytes = (size_t)(old_end - cut) << PAGE_SHIFT;
+			zone->present_pages -= old_end - cut;
+			zone->managed_pages -= old_end - cut;
+			zone->end_pfn = cut;
+			old_end = cut;
 		}
+		__free_range(zone, end, old_end - end, (u32)os_clock_ms(), false);
 	}
 	mutex_unlock(&zone->lock, LOCK_zone);
 	return bytes;

@@ -50,6 +50,7 @@ struct region regions[NR_REGIONS] = {
 
 static pfn_t online_end[MAX_NR_ZONES];	/* arrays are writable up to here */
 static uintptr_t section_end;		/* the next section goes here */
+static bool brk_blocked;		/* it could not grow once: a mapping, or a limit, is in the way for good */
 
 /* 4 x RAM, so that brk, holes and churn have room; less where address space is rationed. */
 static u64 window_size(void)
@@ -154,9 +155,10 @@ static int online_brk(struct zone *zone, size_t need, uintptr_t *start, size_t *
 	size_t have = zone->present_pages << PAGE_SHIFT;
 
 	*size = ALIGN(max(need, clamp(have / 8, BRK_STEP_MIN, PAGEBLOCK_SIZE)), os_page_size);
-	if (have + *size > BRK_ZONE_MAX)
+	if (brk_blocked || have + *size > BRK_ZONE_MAX)
 		return -ENOMEM;
-	return brk_grow(*size, start);
+	brk_blocked = brk_grow(*size, start) != 0;
+	return brk_blocked ? -ENOMEM : 0;
 }
 
 /* Sections follow one another; an address that something foreign occupies is passed over. */
@@ -186,28 +188,33 @@ static int online_section(struct zone *zone, size_t need, uintptr_t *start, size
 	return -ENOMEM;
 }
 
+int online_range(struct zone *zone, uintptr_t start, uintptr_t end)
+{
+	u32 nr = (u32)((end - start) >> PAGE_SHIFT);
+	int ret = sparse_online_span(start, end);
+	pfn_t pfn;
+
+	if (ret)
+		return ret;	/* the mapping stays, unused: metadata memory is at its end anyway */
+	pfn = virt_to_pfn((void *)start);
+	if (!zone->start_pfn)
+		zone->start_pfn = pfn;
+	zone->end_pfn = max(zone->end_pfn, pfn + nr);
+	zone->present_pages += nr;
+	zone->managed_pages += nr;
+	__free_range(zone, pfn, nr, 0, true);
+	return 0;
+}
+
 int online_pages(struct zone *zone, u32 nr_pages)
 {
 	size_t size, need = (size_t)nr_pages << PAGE_SHIFT;
 	uintptr_t start;
-	pfn_t pfn;
 	int ret;
 
 	if (zone->type == ZONE_BRK)
 		ret = online_brk(zone, need, &start, &size);
 	else
 		ret = online_section(zone, need, &start, &size);
-	if (ret)
-		return ret;
-	ret = sparse_online_span(start, start + size);
-	if (ret)
-		return ret;	/* the mapping stays, unused: metadata memory is at its end anyway */
-	pfn = virt_to_pfn((void *)start);
-	if (!zone->start_pfn)
-		zone->start_pfn = pfn;
-	zone->end_pfn = max(zone->end_pfn, pfn + (u32)(size >> PAGE_SHIFT));
-	zone->present_pages += size >> PAGE_SHIFT;
-	zone->managed_pages += size >> PAGE_SHIFT;
-	__free_range(zone, pfn, (u32)(size >> PAGE_SHIFT), 0, true);
-	return 0;
+	return ret ? ret : online_range(zone, start, start + size);
 }

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* kthread.h - threads of libkmm's own, and how many CPUs there are. Same rules as os/vm.h but where it says so. */
+#ifndef KMM_OS_KTHREAD_H
+#define KMM_OS_KTHREAD_H
+
+#include "base/types.h"
+
+/* CPUs that the calling thread may run on; at least 1. */
+unsigned os_nr_cpus(void);
+
+/*
+ * Starts a detached thread with every signal blocked, by pthread_create, so that setuid() and friends reach it.
+ * Allocates (glibc does), takes locks of ld.so. 0 or -errno.
+ */
+int os_kthread_create(void *(*fn)(void *), void *arg);
+
+/*
+ * First call of such a thread: gives it its name and a descriptor table of its own, empty. Without one (before
+ * Linux 5.9) -errno: the thread must not open anything then.
+ */
+int os_kthread_begin(const char *name);
+
+#endif

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slub.c - the allocator's front: what a pointer is, large blocks, start, sums and checks.
+ *
+ * Purpose. Small objects (up to 256 KiB) live in slabs; large ones, up to 2 MiB, are runs of pages straight from the page
+ * allocator; beyond that vmalloc. free() gets any pointer and must find out which, from the map entry of its page.
+ *
+ * Large blocks. Only the first page has a map entry (class MAP_CLASS_LARGE) and a struct page (PG_large, nr_pages);
+ * the map entries of the others are 0, so a pointer into the middle is seen to be no block.
+ *
+ * Kernel counterpart. mm/slub.c: ___kmalloc_large_node, kfree, ksize, kmem_cache_init.
+ */
+#include "internal.h"
+
+#include "base/bug.h"
+#include "mm/gate.h"
+#include "mm/vmalloc.h"
+#include "page/memblock.h"
+#include "page/page_alloc.h"
+#include "page/reclaim.h"
+#include "page/sparse.h"
+#include <string.h>
+
+static size_t slab_scan(u64 max_age_ms)
+{
+	(void)max_age_ms;	/* sheaves and barns carry no age; what they free is counted as pages */
+	kmem_cache_shrink_all();
+	return 0;
+}
+
+static struct shrinker slab_shrinker = { .name = "slab", .scan = slab_scan };
+
+static int prepare_cpu(unsigned cpu)
+{
+	sheaves_prepare(cpu);
+	return 0;
+}
+
+int kmem_cache_init(void)
+{
+	create_kmalloc_caches();
+	percpu_prepare = prepare_cpu;
+	register_shrinker(&slab_shrinker);
+	return percpu_online(0);
+}
+
+/* --- large blocks ------------------------------------------------------------------------------------------ */
+
+static void *alloc_large_pages(size_t size, size_t align, bool *zeroed)
+{
+	u32 nr = (u32)(PAGE_ALIGN(max(size, (size_t)1)) >> PAGE_SHIFT);
+	unsigned align_order = align > PAGE_SIZE ? ilog2(align) - PAGE_SHIFT : 0;
+	struct page *page = alloc_pages_exact(nr, align_order, MIGRATE_RECLAIMABLE, zeroed);
+
+	if (!page)
+		return NULL;
+	page->nr_pages = nr;
+	page->flags = PG_large;
+	map_set_range(page_to_pfn(page), 1, make_map_entry(MAP_CLASS_LARGE, 0, 0));
+	count_vm_event(VM_large_alloc);
+	return page_address(page);
+}
+
+static void *__kmalloc_large(size_t size, size_t align, bool *zeroed)
+{
+	if (size <= KMALLOC_LARGE_MAX && align <= PAGEBLOCK_SIZE)
+		return alloc_large_pages(size, align, zeroed);
+	return vmalloc_aligned(size, align, zeroed);
+}
+
+void *kmalloc_large(size_t size, size_t align, bool *zeroed)
+{
+	void *p;
+
+	if (size > PTRDIFF_MAX)
+		return NULL;
+	gate_enter();
+	p = __kmalloc_large(size, align, zeroed);
+	if (unlikely(!p) && try_to_free_pages(0, 0))
+		p = __kmalloc_large(size, align, zeroed);
+	if (unlikely(!p))
+		count_vm_event(VM_alloc_fail);
+	gate_leave();
+	return p;
+}
+
+static void free_large_pages(void *p)
+{
+	struct page *page = virt_to_page(p);
+
+	if (page->flags != PG_large || p != page_address(page))
+		report_invalid_free(p);
+	map_set_range(page_to_pfn(page), 1, 0);
+	page->flags = 0;
+	free_pages_exact(page, page->nr_pages);
+	count_vm_event(VM_large_free);
+}
+
+void *krealloc_large(void *p, size_t new_size)
+{
+	void *q = NULL;
+
+	if (!virt_addr_valid(p)) {
+		if (new_size <= KMALLOC_LARGE_MAX)
+			return NULL;
+		gate_enter();
+		q = vrealloc(p, new_size);
+		gate_leave();
+		return q;
+	}
+	struct page *page = virt_to_page(p);
+	u32 nr = (u32)(PAGE_ALIGN(max(new_size, (size_t)1)) >> PAGE_SHIFT);
+
+	if (new_size <= KMALLOC_MAX_SIZE || new_size > KMALLOC_LARGE_MAX || nr > page->nr_pages)
+		return NULL;
+	gate_enter();
+	trim_pages_exact(page, page->nr_pages, nr);
+	page->nr_pages = nr;
+	gate_leave();
+	return p;
+}
+
+/* --- any pointer ------------------------------------------------------------------------------------------- */
+
+void kfree_slowpath(void *p)
+{
+	map_entry_t e;
+	unsigned cls;
+
+	if (!virt_addr_valid(p) || (uintptr_t)p & 15) {
+		if (vmalloc_usable(p)) {
+			gate_enter();
+			vfree(p);
+			gate_leave();
+			return;
+		}
+		handle_foreign_free(p);
+		return;
+	}
+	e = map_entry(virt_to_pfn(p));
+	cls = e & MAP_CLASS_MASK;
+	if (likely(cls && cls < NR_KMALLOC_CLASSES)) {
+		free_object_slowpath(e, p);
+	} else if (cls == MAP_CLASS_LARGE) {
+		gate_enter();
+		free_large_pages(p);
+		gate_leave();
+	} else if (cls != MAP_CLASS_BOOT) {
+		handle_foreign_free(p);
+	}
+}
+
+size_t ksize(const void *p)
+{
+	unsigned cls;
+
+	if (!virt_addr_valid(p))
+		return vmalloc_usable(p);
+	cls = map_entry(virt_to_pfn(p)) & MAP_CLASS_MASK;
+	if (likely(cls && cls < NR_KMALLOC_CLASSES))
+		return kmalloc_caches[cls].size;
+	if (cls == MAP_CLASS_LARGE)
+		return (size_t)virt_to_page(p)->nr_pages << PAGE_SHIFT;
+	return cls == MAP_CLASS_BOOT ? memblock_boot_object_size(p) : 0;
+}
+
+static void classify_slab(const void *p, struct page *slab, struct addr_info *info)
+{
+	const struct kmem_cache *s = &kmalloc_caches[slab->cls];
+	size_t off = (size_t)((const char *)p - (const char *)page_address(slab));
+	unsigned idx = obj_to_index(s, off);
+
+	info->cls = slab->cls;
+	info->home = slab->home;
+	info->slab = page_address(slab);
+	info->size = s->size;
+	info->base = (char *)info->slab + (size_t)idx * s->size;
+	if (idx >= slab->nr_objects)
+		info->kind = ADDR_METADATA;	/* the rest behind the last object */
+	else if (slab_bits(slab)[idx >> 6] >> (idx & 63) & 1)
+		info->kind = ADDR_FREE_OBJECT;
+	else
+		info->kind = info->base == p ? ADDR_OBJECT : ADDR_INTERIOR;
+}
+
+void classify_address(const void *p, struct addr_info *info)
+{
+	struct vmap_area va;
+	struct page *page;
+
+	memset(info, 0, sizeof(*info));
+	if (!virt_addr_valid(p)) {
+		info->kind = ADDR_FOREIGN;
+		if (find_vmap_area(p, &va)) {
+			info->kind = ADDR_VMALLOC;
+			info->base = (void *)va.va_start;
+			info->size = va.va_end - va.va_start;
+		}
+		return;
+	}
+	page = compound_head(virt_to_page(p));
+	info->base = page_address(page);
+	if (page->flags & PG_slab) {
+		classify_slab(p, page, info);
+	} else if (page->flags & PG_large) {
+		info->kind = ADDR_LARGE;
+		info->size = (size_t)page->nr_pages << PAGE_SHIFT;
+	} else if (memblock_boot_object_size(p)) {
+		info->kind = ADDR_BOOT;
+	} else if (page->flags & (PG_buddy | PG_pcp)) {
+		info->kind = ADDR_FREE_PAGE;
+	} else {
+		info->kind = ADDR_METADATA;
+	}
+}
+
+/* --- sums -------------------------------------------------------------------------------------------------- */
+
+/* Objects in the sheaf of a slot; the owner may be changing it: an estimate. */
+static u64 slot_objects(unsigned cpu, unsigned cls, unsigned slot)
+{
+	void **top = READ_ONCE(*percpu_slot(cpu, slot));
+
+	if (top == sheaf_full_top(&boot_sheaf) || top == sheaf_full_top(&stop_sheaf))
+		return 0;
+	return (u64)(top - sheaf_bottom(sheaf_of_top(top), cls));
+}
+
+static u64 barn_objects(struct kmem_cache_node *n)
+{
+	u64 sum = 0;
+
+	mutex_lock(&n->lock, LOCK_node);
+	for (struct sheaf *sh = n->full; sh;) {
+		uintptr_t link = (uintptr_t)sh->slot[0];
+
+		sum += link & (SHEAF_SIZE - 1);
+		sh = (struct sheaf *)(link & ~(uintptr_t)(SHEAF_SIZE - 1));
+	}
+	mutex_unlock(&n->lock, LOCK_node);
+	return sum;
+}
+
+void get_slabinfo(unsigned cls, struct slabinfo *si)
+{
+	unsigned home;
+
+	memset(si, 0, sizeof(*si));
+	for (unsigned i = 0; home_by_index(i, &home); i++) {
+		struct kmem_cache_node *n = get_node(home, cls);
+
+		if (!n)
+			continue;
+		si->nr_slabs += READ_ONCE(n->nr_slabs);
+		si->nr_free += READ_ONCE(n->nr_free);
+		if (home >= HOME_DOMAIN)
+			continue;
+		if (READ_ONCE(n->full))
+			si->nr_barn += barn_objects(n);
+		si->nr_sheaf += slot_objects(home, cls, cls) + slot_objects(home, cls, cls | SLOT_REMOTE);
+	}
+	si->nr_objects = si->nr_slabs * kmalloc_caches[cls].nr_objects;
+}
+
+/* --- checks ------------------------------------------------------------------------------------------------- */
+
+struct slab_sums {
+	u64 nr_slabs[NR_KMALLOC_CLASSES], nr_free[NR_KMALLOC_CLASSES];
+};
+
+static void validate_slab(struct page *slab, void *arg)
+{
+	struct slab_sums *sums = arg;
+	const struct kmem_cache *s = &kmalloc_caches[slab->cls];
+	unsigned bits = 0;
+
+	BUG_ON(slab->cls == 0 || slab->cls >= NR_KMALLOC_CLASSES || slab->nr_objects != s->nr_objects);
+	for (unsigned i = 0; i < DIV_ROUND_UP(slab->nr_objects, 64u); i++)
+		bits += (unsigned)__builtin_popcountll(slab_bits(slab)[i]);
+	BUG_ON(bits != slab->nr_free);
+	BUG_ON((slab->nr_free == 0) != (slab->bucket == SLAB_UNLISTED));
+	for (u32 i = 0; i < s->nr_pages; i++) {
+		BUG_ON(map_entry(page_to_pfn(slab) + i) != make_map_entry(slab->cls, slab->colour, slab->home));
+		BUG_ON(i && (slab[i].flags != PG_tail || slab[i].head != page_to_pfn(slab)));
+	}
+	sums->nr_slabs[slab->cls]++;
+	sums->nr_free[slab->cls] += slab->nr_free;
+}
+
+/* Every object in a CPU's sheaf is one that its slab takes for allocated. */
+static void validate_sheaf(unsigned cpu, unsigned cls, unsigned slot)
+{
+	void **top = *percpu_slot(cpu, slot);
+	struct addr_info info;
+
+	if (slot_objects(cpu, cls, slot) == 0)
+		return;
+	for (void **p = sheaf_bottom(sheaf_of_top(top), cls); p < top; p++) {
+		classify_address(*p, &info);
+		BUG_ON(info.kind != ADDR_OBJECT || info.cls != cls);
+	}
+}
+
+void slab_validate_all(void)
+{
+	static struct slab_sums sums;
+	struct slabinfo si;
+
+	memset(&sums, 0, sizeof(sums));
+	for_each_slab(validate_slab, &sums);
+	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
+		get_slabinfo(cls, &si);
+		BUG_ON(si.nr_slabs != sums.nr_slabs[cls] || si.nr_free != sums.nr_free[cls]);
+		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
+			validate_sheaf(cpu, cls, cls);
+			validate_sheaf(cpu, cls, cls | SLOT_REMOTE);
+		}
+	}
+	for (int z = 0; z < MAX_NR_ZONES; z++)
+		buddy_validate(&zones[z]);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kthread.c - threads of libkmm's own.
+ *
+ * Purpose. A thread in somebody else's process must not be noticed: it takes none of his signals, and his descriptors
+ * are not its. A program that closes all descriptors and opens a file would otherwise find that file under the number
+ * of ours, or find ours closed.
+ *
+ * What differs from the kernel. A kthread has no user side at all. Ours shares the address space and is a full pthread,
+ * because glibc's setuid() walks the list of pthreads and must find it.
+ */
+#include "os/kthread.h"
+
+#include "base/align.h"
+#include "os/syscall.h"
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1U << 1)
+#endif
+
+/* Enough for dlopen of a library with many dependencies; only what is touched becomes memory. */
+#define KTHREAD_STACK KIB(512)
+
+unsigned os_nr_cpus(void)
+{
+	unsigned long mask[1024 / (8 * sizeof(long))] = { 0 };
+	long bytes = raw_syscall3(SYS_sched_getaffinity, 0, sizeof(mask), (long)mask);
+	unsigned nr = 0;
+
+	for (long i = 0; i < bytes / (long)sizeof(mask[0]); i++)
+		nr += (unsigned)__builtin_popcountl(mask[i]);
+	return nr != 0 ? nr : 1;
+}
+
+int os_kthread_create(void *(*fn)(void *), void *arg)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	pthread_t thread;
+	int saved = errno, ret;
+
+	sigfillset(&all);
+	ret = pthread_attr_init(&attr);
+	if (ret == 0) {
+		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+		pthread_attr_setstacksize(&attr, KTHREAD_STACK);
+		pthread_sigmask(SIG_SETMASK, &all, &old);
+		ret = pthread_create(&thread, &attr, fn, arg);
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		pthread_attr_destroy(&attr);
+	}
+	errno = saved;
+	return -ret;
+}
+
+int os_kthread_begin(const char *name)
+{
+	raw_syscall5(SYS_prctl, PR_SET_NAME, (long)name, 0, 0, 0);
+	return (int)raw_syscall3(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE);
+}
