@@ -13,18 +13,26 @@ extern struct mutex kmmd_lock;		/* held while kmmd is inside dlopen; fork waits 
 /*
  * Starts kmmd if it is worth it and safe. Called at the end of slow paths, outside the gate and without any lock;
  * caller is the return address of the program's call into malloc: calls from libc or ld.so (which may be inside
- * pthread_create or dlopen) never start it.
+ * pthread_create or dlopen) never start it. errno stays.
  */
 void kmmd_consider(const void *caller);
 extern bool kmmd_wanted;		/* cheap test before the call: set by slow paths when memory has grown enough */
 bool kmmd_running(void);
 void kmmd_reset_child(void);
 
-/* RCU read side through liburcu-bp; false (and nothing entered) while it is not loaded. */
+/* --- rcu.c -------------------------------------------------------------------------------------------- */
+
+/*
+ * RCU read side through liburcu-bp; false (and nothing entered) while it is not loaded, and inside the gate. The
+ * first call of a thread registers it, which may allocate: without locks, not in a signal handler.
+ */
 bool kmm_rcu_read_lock(void);
 void kmm_rcu_read_unlock(void);
-void kmm_synchronize_rcu(void);		/* may sleep; a no-op before liburcu is loaded */
+void kmm_synchronize_rcu(void);		/* may sleep, outside the gate; a no-op before liburcu is loaded */
 bool kmm_rcu_loaded(void);
+/* Loads liburcu-bp; called by kmmd with its lock held. 0 or -errno, -EBUSY: the program has its own. */
+int kmm_rcu_load(void);
+/* At fork: before_fork with the kmmd lock held and the gate still open; the others while the gate is closed or after. */
 void kmm_rcu_before_fork(void);
 void kmm_rcu_after_fork_parent(void);
 void kmm_rcu_after_fork_child(void);

@@ -6,13 +6,12 @@
  * and environment are imported from /proc/self/maps and auxv when somebody asks (mm_import); without /proc the
  * own mappings and what auxv and dl_iterate_phdr tell remain.
  *
- * Readers: RCU (liburcu-bp, once kmmd has loaded it) and a sequence count; before that, and when a writer got in
- * between, the mmap lock.
+ * Readers: RCU (liburcu-bp, once kmmd has loaded it) and a sequence count; before that, inside the gate, and when
+ * a writer got in between, the mmap lock.
  */
 #ifndef KMM_MM_MM_STRUCT_H
 #define KMM_MM_MM_STRUCT_H
 
-#include "base/list.h"
 #include "base/rbtree.h"
 #include "base/types.h"
 #include "os/mutex.h"
@@ -29,35 +28,49 @@ struct vm_area_struct {
 	uintptr_t vm_start, vm_end;
 	unsigned long vm_flags;
 	enum vma_kind kind;
-	struct rb_node vm_rb;
+	u32 generation;		/* of the import that saw it last; 0: entered by libkmm as it was mapped */
 	struct mm_struct *vm_mm;
 	const struct vm_operations_struct *vm_ops;
 	char name[32];		/* last part of the path, or [heap] */
-	struct vm_area_struct *rcu_next;	/* waiting for a grace period */
+	struct rb_node vm_rb;
+	struct vm_area_struct *rcu_next;	/* erased, waiting for a grace period or for reuse */
 };
 
 struct mm_struct {
-	struct mutex mmap_lock;
 	u32 seq;		/* odd while the tree changes */
-	struct rb_root mm_rb;
 	u32 map_count;
+	struct rb_root mm_rb;
 	u64 total_vm;		/* bytes in the registry */
+	u32 generation;		/* of the last import */
 	uintptr_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack;
 	uintptr_t arg_start, arg_end, env_start, env_end;
 	u32 mm_users;		/* tasks */
 };
 extern struct mm_struct init_mm;
+extern struct mutex mmap_lock;	/* there is one mm, so its lock is where the fork handlers can name it */
 
 int mm_init(void);
-/* Enters an own mapping; neighbours of equal kind and flags merge. Splits or replaces what it overlaps. */
+/*
+ * Enters an own mapping; neighbours of equal kind, flags and name merge. Splits or replaces what it overlaps.
+ * 0 or -ENOMEM.
+ */
 int mm_map(uintptr_t start, uintptr_t end, unsigned long flags, enum vma_kind kind, const char *name);
 int mm_unmap(uintptr_t start, uintptr_t end);
 /* Copies out the VMA that contains addr, or the next one above it. false: none. */
 bool find_vma(uintptr_t addr, struct vm_area_struct *copy);
-/* Reads the process's other mappings again. 0 or -errno (own mappings stay right). */
+/*
+ * Reads the process's other mappings again, from /proc/self/maps or else from auxv and the link maps. Outside the
+ * gate and without locks. 0 or -errno (own mappings stay right).
+ */
 int mm_import(void);
 void mm_validate(void);
+/* In address order, under the mmap lock: fn must not allocate and not call back into the registry. */
 void for_each_vma(void (*fn)(const struct vm_area_struct *, void *), void *arg);
+
+/* One mapping that is not ours, as of import number generation. Parts that libkmm has entered itself stay. */
+int mm_import_range(u32 generation, const struct vm_area_struct *vma);
+/* Ends import number generation: what it did not see is gone. */
+void mm_import_end(u32 generation);
 
 /* --- tasks ------------------------------------------------------------------------------------------- */
 struct task_struct {
@@ -65,15 +78,20 @@ struct task_struct {
 	char comm[16];		/* as of the last look */
 	struct mm_struct *mm;
 	u32 memcg;		/* group colour, 0: the root */
-	uintptr_t thread_pointer;	/* identity: a dead thread's struct is reused by the next at its place */
 	u32 gate_depth;
-	struct list_head tasks;
+	bool rcu_registered;	/* liburcu-bp knows the thread */
+	uintptr_t thread_pointer;	/* identity: a dead thread's struct is reused by the next at its place */
+	struct rb_node node;	/* by thread_pointer */
 };
+extern struct mutex task_lock;
 
 /* The caller's task, made at first use. NULL only when memory is out. Thread exit needs no destructor. */
 struct task_struct *current_task(void);
 u32 nr_tasks(void);		/* threads that have met a slow path and are not known to be dead */
-void for_each_task(void (*fn)(struct task_struct *, void *), void *arg);	/* forgets dead ones first */
+/* Forgets dead ones first. Under the task lock: fn must not allocate. */
+void for_each_task(void (*fn)(struct task_struct *, void *), void *arg);
+/* Thread id of a task whose thread pointer lies in [start, end), 0: none. */
+int task_in_range(uintptr_t start, uintptr_t end);
 void tasks_reset_child(void);	/* after fork: only the caller is left */
 
 #endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * malloc.h - the fast paths, for every entry point to inline, and the boot.
+ */
+#ifndef KMM_API_MALLOC_H
+#define KMM_API_MALLOC_H
+
+#include "arch/percpu_ops.h"
+#include "mm/slab.h"
+
+/* Boots once; later calls return at once. Safe to call from anywhere, also recursively from inside the boot. */
+void kmm_boot(void);
+
+/* Registers the at-fork handlers; once, by the constructor. api/fork.c */
+void kmm_atfork_init(void);
+
+/* NULL with errno ENOMEM. */
+__cold void *malloc_slowpath(size_t n, const void *caller);
+__cold void free_slowpath(void *p, const void *caller);
+/* align: a power of two. NULL with errno ENOMEM. api/memalign.c */
+void *kmm_memalign_internal(size_t align, size_t size);
+
+/*
+ * The fast path of every malloc: size to class, pop from this CPU's sheaf. Class 0, sizes beyond the classes, an
+ * empty sheaf and a library that has not booted all leave by the one way out.
+ */
+static __always_inline void *kmm_malloc_internal(size_t n)
+{
+	if (likely(n <= KMALLOC_MAX_SIZE)) {
+		void *obj = this_cpu_pop(kmalloc_class(n));
+
+		if (likely(obj != NULL))
+			return obj;
+	}
+	return malloc_slowpath(n, __builtin_return_address(0));
+}
+
+/*
+ * The fast path of every free: address to map entry, push onto this CPU's sheaf. The rotation moves the four low bits
+ * to the top, so that the one comparison with the bound also catches a pointer that is not aligned to 16, NULL,
+ * and everything outside the window.
+ */
+static __always_inline void kmm_free_internal(void *p)
+{
+	u64 off = (u64)((uintptr_t)p - direct_map.start);
+
+	off = off >> 4 | off << 60;
+	if (likely(off < direct_map.limit16) && likely(this_cpu_push(direct_map.map[off >> (PAGE_SHIFT - 4)], p)))
+		return;
+	free_slowpath(p, __builtin_return_address(0));
+}
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * malloc.c - malloc free calloc realloc reallocarray cfree malloc_usable_size free_sized free_aligned_sized.
+ *
+ * Purpose. The C entry points. What glibc 2.36 documents about errno, zero sizes, overflow and PTRDIFF_MAX holds
+ * here; free() leaves errno alone (every slow path below uses system calls that do not touch it).
+ *
+ * Fast and slow path. The fast ones are in api/malloc.h. The slow ones see to it that the library has booted, take large
+ * sizes apart from small ones, and when they are done consider the background thread.
+ *
+ * realloc. A block stays where it is while the new size leads to the same class, or is smaller by less than half;
+ * large blocks shrink by giving back their tail, vmalloc blocks grow and shrink by mremap.
+ *
+ * Fork and init. A call that comes before or inside the boot (ld.so, dlsym) is served by memblock.
+ */
+#include "api/malloc.h"
+
+#include "base/printk.h"
+#include "mm/kmmd.h"
+#include "os/os.h"
+#include "page/memblock.h"
+#include "page/vmstat.h"
+#include <errno.h>
+#include <string.h>
+
+static bool booted(void)
+{
+	return likely(nr_percpu_areas() != 0);
+}
+
+static void *malloc_large(size_t n)
+{
+	void *p = n > PTRDIFF_MAX ? NULL : kmalloc_large(n, 0, NULL);
+
+	if (unlikely(!p))
+		errno = ENOMEM;
+	return p;
+}
+
+void *malloc_slowpath(size_t n, const void *caller)
+{
+	unsigned cls;
+	void *p;
+
+	if (unlikely(!booted())) {
+		kmm_boot();
+		if (!booted()) {	/* inside the boot, or it failed */
+			p = memblock_boot_object(n, 16);
+			if (!p)
+				errno = ENOMEM;
+			return p;
+		}
+	}
+	if (n > KMALLOC_MAX_SIZE)
+		return malloc_large(n);
+	cls = kmalloc_class(n);
+	p = kmem_cache_alloc_slowpath(cls);
+	if (unlikely(!p))
+		errno = ENOMEM;
+	if (unlikely(kmmd_wanted))
+		kmmd_consider(caller);
+	return p;
+}
+
+void free_slowpath(void *p, const void *caller)
+{
+	(void)caller;
+	if (!p)
+		return;
+	if (unlikely(!booted())) {	/* a boot object at most: those stay */
+		kmm_boot();
+		if (!booted())
+			return;
+	}
+	kfree_slowpath(p);
+}
+
+EXPORT_SYMBOL void *malloc(size_t n)
+{
+	return kmm_malloc_internal(n);
+}
+
+EXPORT_SYMBOL void free(void *p)
+{
+	kmm_free_internal(p);
+}
+
+EXPORT_SYMBOL void cfree(void *p);
+EXPORT_SYMBOL void free_sized(void *p, size_t n);
+EXPORT_SYMBOL void free_aligned_sized(void *p, size_t align, size_t n);
+
+void cfree(void *p)
+{
+	kmm_free_internal(p);
+}
+
+/* C23. The map tells the class, so the size need not be believed. */
+void free_sized(void *p, size_t n)
+{
+	(void)n;
+	kmm_free_internal(p);
+}
+
+void free_aligned_sized(void *p, size_t align, size_t n)
+{
+	(void)align;
+	(void)n;
+	kmm_free_internal(p);
+}
+
+static __cold void *calloc_large(size_t n)
+{
+	bool zeroed = false;
+	void *p = n > PTRDIFF_MAX ? NULL : kmalloc_large(n, 0, &zeroed);
+
+	if (unlikely(!p))
+		errno = ENOMEM;
+	else if (!zeroed)
+		memset(p, 0, n);
+	return p;
+}
+
+EXPORT_SYMBOL void *calloc(size_t nr, size_t size)
+{
+	size_t n;
+	void *p;
+
+	if (unlikely(__builtin_mul_overflow(nr, size, &n))) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (unlikely(n > KMALLOC_MAX_SIZE)) {
+		if (!booted())
+			kmm_boot();
+		if (booted())
+			return calloc_large(n);
+	}
+	p = kmm_malloc_internal(n);
+	return likely(p) ? memset(p, 0, n) : NULL;
+}
+
+EXPORT_SYMBOL size_t malloc_usable_size(void *p)
+{
+	return p ? ksize(p) : 0;
+}
+
+/* Large blocks, and pointers that are none of ours. */
+static __cold void *realloc_slowpath(void *p, size_t old_size, size_t n)
+{
+	void *q = NULL;
+
+	if (unlikely(!old_size)) {
+		pr_warn("realloc of %p: not a block of libkmm", p);
+		free_slowpath(p, NULL);		/* reports what it is, or ignores it as KMM_FOREIGN_FREE says */
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (old_size > KMALLOC_MAX_SIZE && n <= PTRDIFF_MAX)
+		q = krealloc_large(p, n);
+	if (q) {
+		count_vm_event(VM_realloc_inplace);
+		return q;
+	}
+	q = kmm_malloc_internal(n);
+	if (unlikely(!q))
+		return NULL;
+	memcpy(q, p, min(old_size, n));
+	kmm_free_internal(p);
+	return q;
+}
+
+EXPORT_SYMBOL void *realloc(void *p, size_t n)
+{
+	size_t old_size;
+	void *q;
+
+	if (unlikely(!p))
+		return kmm_malloc_internal(n);
+	if (unlikely(!n)) {
+		kmm_free_internal(p);
+		return NULL;
+	}
+	old_size = ksize(p);
+	if (likely(n <= old_size && n >= old_size / 2 && old_size))
+		return p;
+	if (unlikely(old_size > KMALLOC_MAX_SIZE || !old_size))
+		return realloc_slowpath(p, old_size, n);
+	q = kmm_malloc_internal(n);
+	if (unlikely(!q))
+		return n <= old_size ? p : NULL;
+	memcpy(q, p, min(old_size, n));
+	kmm_free_internal(p);
+	return q;
+}
+
+EXPORT_SYMBOL void *reallocarray(void *p, size_t nr, size_t size)
+{
+	size_t n;
+
+	if (unlikely(__builtin_mul_overflow(nr, size, &n))) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return realloc(p, n);
+}
