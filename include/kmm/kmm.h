@@ -50,9 +50,9 @@ KMM_API const char *kmm_version(void);
 KMM_API int kmm_stats_print(int fd, bool json);
 
 /*
- * Bytes that the block at ptr has, 0 if ptr is not the start of a live block of libkmm. Unlike
- * malloc_usable_size(), any address may be asked, also one that never came from malloc. The answer is only worth
- * something while nobody frees the block.
+ * Bytes that the block at ptr has, 0 if ptr is not the start of a block of libkmm. Unlike malloc_usable_size(), any
+ * address may be asked, also one that never came from malloc. A block that was freed a moment ago may still count as
+ * one, and the answer is only worth something while nobody frees the block.
  */
 KMM_API size_t kmm_usable_size(const void *ptr) KMM_ADDRESS_ONLY(1);
 

@@ -136,11 +136,11 @@ static void print_class_sizes(FILE *fp)
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
 		size_t to = kmalloc_caches[cls].size;
 		struct slabinfo si = { 0 };
-		gate_token_t token = gate_enter();
+		gate_enter();
 		u64 nr;
 
 		get_slabinfo(cls, &si);
-		gate_leave(token);
+		gate_leave();
 		nr = si.nr_free + si.nr_sheaf + si.nr_barn;
 		if (nr != 0)
 			fprintf(fp, "  <size from=\"%zu\" to=\"%zu\" total=\"%zu\" count=\"%zu\"/>\n", from, to,
@@ -152,7 +152,7 @@ static void print_class_sizes(FILE *fp)
 static void print_page_sizes(FILE *fp)
 {
 	u64 nr[NR_PAGE_ORDERS] = { 0 };
-	gate_token_t token = gate_enter();
+	gate_enter();
 
 	for (unsigned i = 0; i < MAX_NR_ZONES; i++) {
 		mutex_lock(&zones[i].lock, LOCK_zone);
@@ -162,7 +162,7 @@ static void print_page_sizes(FILE *fp)
 		}
 		mutex_unlock(&zones[i].lock, LOCK_zone);
 	}
-	gate_leave(token);
+	gate_leave();
 
 	for (unsigned order = 0; order < NR_PAGE_ORDERS; order++) {
 		size_t size = PAGE_SIZE << order;
