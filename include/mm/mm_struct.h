@@ -49,7 +49,6 @@ struct mm_struct {
 extern struct mm_struct init_mm;
 extern struct mutex mmap_lock;	/* there is one mm, so its lock is where the fork handlers can name it */
 
-int mm_init(void);
 /*
  * Enters an own mapping; neighbours of equal kind, flags and name merge. Splits or replaces what it overlaps.
  * 0 or -ENOMEM.
@@ -67,10 +66,12 @@ void mm_validate(void);
 /* In address order, under the mmap lock: fn must not allocate and not call back into the registry. */
 void for_each_vma(void (*fn)(const struct vm_area_struct *, void *), void *arg);
 
-/* One mapping that is not ours, as of import number generation. Parts that libkmm has entered itself stay. */
+/* The three steps of an import (import.c). Begin waits for another one to end; returns its number. */
+u32 mm_import_begin(void);
+/* One mapping that is not ours. Parts that libkmm has entered itself stay. 0 or -ENOMEM. */
 int mm_import_range(u32 generation, const struct vm_area_struct *vma);
-/* Ends import number generation: what it did not see is gone. */
-void mm_import_end(u32 generation);
+/* What a complete import did not see is gone. */
+void mm_import_end(u32 generation, bool complete);
 
 /* --- tasks ------------------------------------------------------------------------------------------- */
 struct task_struct {

@@ -40,6 +40,7 @@
 
 #include "base/bug.h"
 #include "mm/kmmd.h"
+#include "os/os.h"
 #include "page/memblock.h"
 #include "page/vmstat.h"
 #include <errno.h>
@@ -66,13 +67,10 @@ static struct {
 	u32 nr;
 } retired = { .last = &retired.first };
 
-#define to_vma(node) rb_entry(node, struct vm_area_struct, vm_rb)
+/* The process in which an import is under way; that of a fork's parent does not count. 0: none. */
+static int importing_pid;
 
-int mm_init(void)
-{
-	init_mm.generation = 1;		/* 0 is ours */
-	return 0;
-}
+#define to_vma(node) rb_entry(node, struct vm_area_struct, vm_rb)
 
 /* --- writing; mmap lock held -------------------------------------------------------------------------- */
 
@@ -363,13 +361,32 @@ int mm_import_range(u32 generation, const struct vm_area_struct *vma)
 	return pos != 0 ? 0 : -ENOMEM;
 }
 
-void mm_import_end(u32 generation)
+u32 mm_import_begin(void)
+{
+	u32 generation;
+
+	for (;;) {
+		mutex_lock(&mmap_lock, LOCK_mmap);
+		if (importing_pid != os_getpid()) {
+			importing_pid = os_getpid();
+			init_mm.generation += init_mm.generation == UINT32_MAX ? 2 : 1;	/* 0 is ours */
+			generation = init_mm.generation;
+			mutex_unlock(&mmap_lock, LOCK_mmap);
+			return generation;
+		}
+		mutex_unlock(&mmap_lock, LOCK_mmap);
+		os_yield();
+	}
+}
+
+void mm_import_end(u32 generation, bool complete)
 {
 	struct rb_node *node, *next;
 
 	mutex_lock(&mmap_lock, LOCK_mmap);
+	importing_pid = 0;
 	__write_begin();
-	for (node = rb_first(&init_mm.mm_rb); node != NULL; node = next) {
+	for (node = rb_first(&init_mm.mm_rb); complete && node != NULL; node = next) {
 		next = rb_next(node);
 		if (to_vma(node)->generation != 0 && to_vma(node)->generation != generation)
 			__erase_vma(to_vma(node));
