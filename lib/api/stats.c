@@ -129,25 +129,12 @@ static bool parse_stats(const char *value)
 	return true;
 }
 
-static const char *accepted_stats(void)
-{
-	for (unsigned i = 0; i < nr_kmm_params; i++) {
-		if (strcmp(kmm_param_table[i].name, "STATS") == 0)
-			return kmm_param_table[i].accepted;
-	}
-	return "";
-}
-
 void kmm_stats_init(void)
 {
 	const char *value = kmm_params.stats;
 
-	if (value == NULL || strcmp(value, "0") == 0)
+	if (value == NULL || !parse_stats(value))	/* base/param.c has warned of a malformed one */
 		return;
-	if (!parse_stats(value)) {
-		pr_warn("KMM_STATS=%s is malformed: accepted is %s; no statistics are printed", value, accepted_stats());
-		return;
-	}
 	stats_config.on = true;
 	if (stats_config.path == NULL)
 		outfile_hold(&stats_config.fd, 2);
