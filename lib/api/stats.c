@@ -26,7 +26,6 @@
 #include "os/outfile.h"
 #include "os/vm.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 
@@ -170,7 +169,7 @@ static void stats_to_path(const char *path, bool json)
 		pr_warn("KMM_STATS: the path is too long");
 		return;
 	}
-	fd = os_open(name, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY, 0666);
+	fd = outfile_create(name);
 	ret = fd;
 	if (fd >= 0) {
 		ret = stats_to_fd(fd, json);
