@@ -17,11 +17,6 @@
 #include "page/vmstat.h"
 #include <pthread.h>
 
-#define kmmd_mutex (&kmmd_lock)
-#define mmap_mutex (&init_mm.mmap_lock)
-#define task_mutex (&task_list_lock)
-#define brk_mutex  (&brk_lock)
-
 #define FORK_COVERED(name)
 #define FORK_RESET(name)	/* gate_reset_child() clears them */
 #define LOCKCLASS(rank, name, fork, help) fork(name)
@@ -48,15 +43,14 @@ static void fork_unlock(struct mutex *m, enum lock_class c)
 static void atfork_prepare(void)
 {
 	count_vm_event(VM_fork);
-#define FORK_TAKE(name) fork_lock(name##_mutex, LOCK_##name);
-#define FORK_GATE(name) gate_close();
+#define FORK_TAKE(name) fork_lock(&name##_lock, LOCK_##name);
+#define FORK_GATE(name) kmm_rcu_before_fork(); gate_close();
 #include "base/lockclass.def"
 #undef FORK_TAKE
 #undef FORK_GATE
-	kmm_rcu_before_fork();
 }
 
-#define FORK_TAKE(name) fork_unlock(name##_mutex, LOCK_##name);
+#define FORK_TAKE(name) fork_unlock(&name##_lock, LOCK_##name);
 
 static void atfork_parent(void)
 {

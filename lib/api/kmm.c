@@ -22,6 +22,7 @@
 #include "mm/gate.h"
 #include "mm/mm_struct.h"
 #include "mm/slab.h"
+#include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/percpu.h"
 #include "page/reclaim.h"
@@ -39,25 +40,32 @@ EXPORT_SYMBOL const char *kmm_version(void)
 
 EXPORT_SYMBOL size_t kmm_usable_size(const void *ptr)
 {
-	gate_token_t token;
-	size_t size;
+	struct addr_info info;
 
 	kmm_boot();
-	token = gate_enter();
-	size = ksize(ptr);
-	gate_leave(token);
-	return size;
+	gate_enter();
+	classify_address(ptr, &info);
+	gate_leave();
+	switch (info.kind) {
+	case ADDR_OBJECT:
+	case ADDR_LARGE:
+	case ADDR_VMALLOC:
+		return info.base == ptr ? info.size : 0;
+	case ADDR_BOOT:
+		return memblock_boot_object_size(ptr);
+	default:
+		return 0;
+	}
 }
 
 EXPORT_SYMBOL size_t kmm_trim(size_t pad)
 {
-	gate_token_t token;
 	size_t bytes;
 
 	kmm_boot();
-	token = gate_enter();
+	gate_enter();
 	bytes = try_to_free_pages(pad, 0);
-	gate_leave(token);
+	gate_leave();
 	return bytes;
 }
 
@@ -105,7 +113,6 @@ EXPORT_SYMBOL size_t kmm_alloc_pages_max(void)
 
 EXPORT_SYMBOL void *kmm_alloc_pages(size_t nr_pages)
 {
-	gate_token_t token;
 	struct page *page;
 
 	if (nr_pages == 0 || nr_pages > kmm_alloc_pages_max()) {
@@ -113,13 +120,13 @@ EXPORT_SYMBOL void *kmm_alloc_pages(size_t nr_pages)
 		return NULL;
 	}
 	kmm_boot();
-	token = gate_enter();
+	gate_enter();
 	page = alloc_pages_exact((u32)nr_pages, 0, MIGRATE_UNMOVABLE, NULL);
 	if (page != NULL) {
 		page->flags |= PG_pages;
 		page->nr_pages = (u32)nr_pages;
 	}
-	gate_leave(token);
+	gate_leave();
 	if (page == NULL) {
 		errno = ENOMEM;
 		return NULL;
@@ -129,12 +136,11 @@ EXPORT_SYMBOL void *kmm_alloc_pages(size_t nr_pages)
 
 EXPORT_SYMBOL void kmm_free_pages(void *ptr, size_t nr_pages)
 {
-	gate_token_t token;
 	struct page *page;
 
 	if (ptr == NULL)
 		return;
-	token = gate_enter();
+	gate_enter();
 	page = virt_addr_valid(ptr) ? virt_to_page(ptr) : NULL;
 	if (page == NULL || !IS_ALIGNED((uintptr_t)ptr, PAGE_SIZE) || !(page->flags & PG_pages))
 		panic("kmm_free_pages: %p is no block of pages", ptr);
@@ -142,7 +148,7 @@ EXPORT_SYMBOL void kmm_free_pages(void *ptr, size_t nr_pages)
 		panic("kmm_free_pages: %p has %u pages, not %zu", ptr, page->nr_pages, nr_pages);
 	page->flags &= (u16)~PG_pages;
 	free_pages_exact(page, (u32)nr_pages);
-	gate_leave(token);
+	gate_leave();
 }
 
 /* --- one copy per CPU ------------------------------------------------------------------------------------- */
@@ -152,7 +158,6 @@ EXPORT_SYMBOL void kmm_free_pages(void *ptr, size_t nr_pages)
 EXPORT_SYMBOL void *kmm_alloc_percpu(size_t size, size_t align)
 {
 	size_t block = max(size, align);
-	gate_token_t token;
 	size_t offset;
 
 	if (size == 0 || size > KMM_PERCPU_MAX || !is_power_of_2(align) || align > 64) {
@@ -160,9 +165,9 @@ EXPORT_SYMBOL void *kmm_alloc_percpu(size_t size, size_t align)
 		return NULL;
 	}
 	kmm_boot();
-	token = gate_enter();
+	gate_enter();
 	offset = alloc_percpu(block, align);
-	gate_leave(token);
+	gate_leave();
 	if (offset == 0) {
 		errno = ENOMEM;
 		return NULL;
@@ -172,13 +177,12 @@ EXPORT_SYMBOL void *kmm_alloc_percpu(size_t size, size_t align)
 
 EXPORT_SYMBOL void kmm_free_percpu(void *cookie)
 {
-	gate_token_t token;
 
 	if (cookie == NULL)
 		return;
-	token = gate_enter();
+	gate_enter();
 	free_percpu((uintptr_t)cookie & COOKIE_OFFSET_MASK, (uintptr_t)cookie >> PERCPU_SHIFT);
-	gate_leave(token);
+	gate_leave();
 }
 
 EXPORT_SYMBOL void *kmm_per_cpu_ptr(void *cookie, unsigned cpu)

@@ -31,9 +31,8 @@
 #include <malloc.h>
 #include <stdio.h>
 
-/* The limits of glibc's own mallopt(). */
-#define GLIBC_MXFAST_MAX	 (80 * (int)sizeof(size_t) / 4)
-#define GLIBC_MMAP_THRESHOLD_MAX (4 * 1024 * 1024 * (int)sizeof(long))
+/* glibc refuses a larger M_MXFAST. */
+#define GLIBC_MXFAST_MAX (80 * (int)sizeof(size_t) / 4)
 
 /* Longest DECAY_MS (tunables.def): a day; at this age memory counts as never to be trimmed. */
 #define DECAY_NEVER_MS 86400000u
@@ -49,7 +48,6 @@ EXPORT_SYMBOL int mallopt(int param, int value)
 	case M_MXFAST:
 		return value >= 0 && value <= GLIBC_MXFAST_MAX;
 	case M_MMAP_THRESHOLD:
-		return value >= 0 && value <= GLIBC_MMAP_THRESHOLD_MAX;
 	case M_TOP_PAD:
 	case M_MMAP_MAX:
 	case M_CHECK_ACTION:
@@ -138,11 +136,11 @@ static void print_class_sizes(FILE *fp)
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
 		size_t to = kmalloc_caches[cls].size;
 		struct slabinfo si = { 0 };
-		gate_token_t token = gate_enter();
+		gate_enter();
 		u64 nr;
 
 		get_slabinfo(cls, &si);
-		gate_leave(token);
+		gate_leave();
 		nr = si.nr_free + si.nr_sheaf + si.nr_barn;
 		if (nr != 0)
 			fprintf(fp, "  <size from=\"%zu\" to=\"%zu\" total=\"%zu\" count=\"%zu\"/>\n", from, to,
@@ -154,7 +152,7 @@ static void print_class_sizes(FILE *fp)
 static void print_page_sizes(FILE *fp)
 {
 	u64 nr[NR_PAGE_ORDERS] = { 0 };
-	gate_token_t token = gate_enter();
+	gate_enter();
 
 	for (unsigned i = 0; i < MAX_NR_ZONES; i++) {
 		mutex_lock(&zones[i].lock, LOCK_zone);
@@ -164,7 +162,7 @@ static void print_page_sizes(FILE *fp)
 		}
 		mutex_unlock(&zones[i].lock, LOCK_zone);
 	}
-	gate_leave(token);
+	gate_leave();
 
 	for (unsigned order = 0; order < NR_PAGE_ORDERS; order++) {
 		size_t size = PAGE_SIZE << order;

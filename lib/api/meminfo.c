@@ -56,10 +56,9 @@ static void add_class(struct meminfo *mi, unsigned cls)
 
 void get_meminfo(struct meminfo *mi)
 {
-	gate_token_t token;
 
 	kmm_boot();
-	token = gate_enter();
+	gate_enter();
 	memset(mi, 0, sizeof(*mi));
 	for (unsigned i = 0; i < MAX_NR_ZONES; i++)
 		add_zone(mi, &zones[i]);
@@ -69,5 +68,5 @@ void get_meminfo(struct meminfo *mi)
 	mi->large = minus(mi->managed, mi->free + mi->pcp + mi->slab);
 	mi->metadata = memblock_bytes();
 	get_vmalloc_stat(&mi->vmalloc);
-	gate_leave(token);
+	gate_leave();
 }

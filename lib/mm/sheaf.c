@@ -33,6 +33,7 @@
 #include "arch/topology.h"
 #include "base/bug.h"
 #include "mm/gate.h"
+#include "mm/mm_struct.h"
 #include "os/membarrier.h"
 #include "os/os.h"
 #include "page/memblock.h"
@@ -263,6 +264,7 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 	if (obj)
 		return obj;
 	gate_enter();
+	current_task();
 	obj = refill_and_alloc(cls);
 	if (unlikely(!obj) && try_to_free_pages(0, 0))
 		obj = refill_and_alloc(cls);

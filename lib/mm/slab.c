@@ -30,6 +30,7 @@
 
 #include "arch/topology.h"
 #include "os/os.h"
+#include "mm/kmmd.h"
 #include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/sparse.h"
@@ -188,6 +189,9 @@ static struct page *new_slab(unsigned home, unsigned cls)
 	slab->flags = PG_slab;
 	set_slab_home(slab, home);
 	count_vm_event(VM_slab_alloc);
+	/* A process with threads and some memory has earned hwloc and liburcu. */
+	if (unlikely(home != 0 && zones[ZONE_NORMAL].present_pages) && !kmmd_wanted && !topology_loaded())
+		WRITE_ONCE(kmmd_wanted, true);
 	return slab;
 }
 

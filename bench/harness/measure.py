@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""Runs one workload under one allocator, and whole interleaved rounds of them.
+
+Programs are started by bench/launch, never by Python itself: the kernel keeps the peak resident size across exec,
+so a child of this interpreter would seem to need at least the interpreter's memory. launch is never preloaded; it
+puts LD_PRELOAD into the program's environment only.
+"""
+import os
+import random
+import subprocess
+import time
+
+from . import workloads
+
+FIELDS = ("wall_ns", "user_us", "sys_us", "maxrss_kib", "minor_faults", "status")
+
+
+class Allocator:
+    """name=PATH[,ENV=VALUE]...; without a path it is the C library's own."""
+
+    def __init__(self, name, path=None, env=None):
+        self.name, self.path, self.env = name, path, env or {}
+
+    @classmethod
+    def parse(cls, text):
+        head, *assignments = text.split(",")
+        name, sep, path = head.partition("=")
+        if not sep or not name or not all("=" in a for a in assignments):
+            raise ValueError(f"\"{text}\" is not NAME=PATH[,ENV=VALUE]...")
+        if not os.path.isfile(path):
+            raise ValueError(f"{name}: there is no library {path}")
+        return cls(name, os.path.abspath(path), dict(a.split("=", 1) for a in assignments))
+
+    def launch_options(self):
+        options = ["-p", self.path] if self.path else []
+        for item in self.env.items():
+            options += ["-e", "=".join(item)]
+        return options
+
+
+class Runner:
+    def __init__(self, places, seconds):
+        self.places, self.seconds = places, seconds
+        self.launch = os.path.join(places["build"], "bench/launch")
+        self.result = os.path.join(places["work"], "result")
+        self.output = os.path.join(places["work"], "output")
+
+    def command(self, workload, allocator):
+        argv = [self.launch, "-r", self.result, "-o", self.output, "-n", str(workload.times)]
+        argv += allocator.launch_options()
+        for item in workload.env.items():
+            argv += ["-e", "=".join(item)]
+        argv += ["-i", workload.stdin.format(**self.places) or "/dev/null", "--"]
+        return argv + workload.argv(self.places)
+
+    def read_result(self):
+        with open(self.result) as file:
+            return dict(zip(FIELDS, map(int, file.read().split())))
+
+    def run(self, workload, allocator):
+        """One run: a dictionary with time, maxrss_kib and the raw fields; RuntimeError when the program failed."""
+        for step in workload.setup:
+            workloads.SETUP[step](self.places["work"])
+        cwd = workload.cwd.format(**self.places) or self.places["work"]
+        if workload.name == "redis":
+            printed = self.run_redis(workload, allocator)
+        else:
+            done = subprocess.run(self.command(workload, allocator), cwd=cwd, timeout=self.seconds,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            if done.returncode:
+                raise RuntimeError(f"{workload.name} under {allocator.name}: {done.stderr[-300:].decode(errors='replace')}")
+            printed = None
+        sample = self.read_result()
+        if sample["status"]:
+            raise RuntimeError(f"{workload.name} under {allocator.name}: exit status {sample['status']}")
+        if workload.metric == "cpu":
+            sample["time"] = (sample["user_us"] + sample["sys_us"]) / 1e6
+        elif workload.metric == "wall":
+            sample["time"] = sample["wall_ns"] / 1e9
+        else:
+            if printed is None:
+                with open(self.output, errors="replace") as file:
+                    printed = file.read()
+            sample["time"] = workload.figure(printed)
+        return sample
+
+    def run_redis(self, workload, allocator):
+        """The server alone has the allocator; the client and its fixed mix of commands are bare."""
+        sock = os.path.join(self.places["work"], "sock")
+        client = ["redis-cli", "-s", sock]
+        server = subprocess.Popen(self.command(workload, allocator), cwd=self.places["work"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(100):
+                if subprocess.run([*client, "ping"], capture_output=True).stdout == b"PONG\n":
+                    break
+                time.sleep(0.05)
+            done = subprocess.run(["redis-benchmark", "-s", sock, "-r", "100000", "-n", "100000", "-q", "-P", "16",
+                                   "lpush", "__rand_int__", "1", "2", "3", "4", "5"],
+                                  capture_output=True, timeout=self.seconds)
+        finally:
+            subprocess.run([*client, "shutdown", "nosave"], capture_output=True)
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+                raise RuntimeError(f"redis under {allocator.name}: the server did not end") from None
+        return done.stdout.decode(errors="replace").replace("\r", "\n")
+
+    def is_loaded(self, allocator):
+        """The library really gets into a process."""
+        if not allocator.path:
+            return True
+        probe = workloads.Workload("probe", "", "/bin/cat /proc/self/maps")
+        subprocess.run(self.command(probe, allocator), check=True, stderr=subprocess.DEVNULL)
+        with open(self.output) as maps:
+            return os.path.realpath(allocator.path) in maps.read()
+
+
+def rounds(runner, table, allocators, count, seed, progress):
+    """{workload: {allocator: [sample, ...]}}: every round runs everything once, allocators in a fresh random order.
+
+    A program that fails under an allocator is reported, counted, and left out for that allocator from then on.
+    """
+    rnd = random.Random(seed)
+    samples = {w.name: {a.name: [] for a in allocators} for w in table}
+    failures = {}
+    for turn in range(count):
+        for workload in table:
+            for allocator in rnd.sample(allocators, len(allocators)):
+                key = (workload.name, allocator.name)
+                if key in failures:
+                    continue
+                try:
+                    samples[workload.name][allocator.name].append(runner.run(workload, allocator))
+                except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
+                    failures[key] = str(error)
+                    progress(f"FAILED {error}")
+            progress(f"round {turn + 1}/{count} {workload.name}")
+    return samples, failures

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+#
+# lib.sh - common part of the preload matrix; sourced, never run.
+#
+# A test of this folder runs an unmodified program twice, in two fresh directories: bare, and under libkmm by
+# LD_PRELOAD. Exit status and standard output must be the same, and stderr must hold no line of libkmm's or of
+# the dynamic linker's complaints. Exit status of a test: 0 passed, 1 failed, 77 skipped (program not installed).
+#
+#   KMM_LIB=PATH      the library to test (default: lib/.libs/libkmm.so of the build folder or of the sources)
+#   KMM_PERCPU=lock   as everywhere; the matrix is run once with and once without
+#   MATRIX_LONG=1     the long form (make torture)
+#   MATRIX_SECONDS=N  longest time that one test may take (default 300, the long form 1800)
+
+set -u
+export LC_ALL=C
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+name=$(basename "$0" .sh)
+
+# The watchdog: the test starts again under timeout(1), which also kills what the test started.
+if [ -z "${MATRIX_GUARDED-}" ]; then
+	seconds=${MATRIX_SECONDS:-$([ -n "${MATRIX_LONG-}" ] && echo 1800 || echo 300)}
+	MATRIX_GUARDED=1 timeout -k 10 "$seconds" bash "$0" "$@"
+	status=$?
+	[ $status -ne 124 ] && [ $status -ne 137 ] || echo "$name: FAILED: not ready within $seconds seconds"
+	exit $status
+fi
+unset MATRIX_GUARDED
+
+if [ -z "${KMM_LIB-}" ]; then
+	KMM_LIB=$PWD/lib/.libs/libkmm.so
+	[ -e "$KMM_LIB" ] || KMM_LIB=$top/lib/.libs/libkmm.so
+fi
+if ! [ -e "$KMM_LIB" ]; then
+	echo "$name: FAILED: no library at $KMM_LIB"
+	exit 1
+fi
+lib=$(cd "$(dirname "$KMM_LIB")" && pwd)/$(basename "$KMM_LIB")
+unset KMM_LIB KMM_STATS KMM_VERBOSE LD_PRELOAD	# KMM_LIB is ours: libkmm would warn of an unknown setting
+
+long() { [ -n "${MATRIX_LONG-}" ]; }
+
+failed=0
+fail() {
+	echo "$name: FAILED: $*"
+	failed=1
+}
+
+need() {
+	local program
+	for program; do
+		command -v "$program" >/dev/null || { echo "$name: skipped, $program is not installed"; exit 77; }
+	done
+}
+
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/matrix.XXXXXX") || exit 1
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 143' TERM INT
+
+# Exported functions' and commands' children get the library, the shell itself does not.
+with_lib() { LD_PRELOAD=$lib "$@"; }
+
+# clean_stderr LABEL FILE: nothing from libkmm, nothing from ld.so.
+clean_stderr() {
+	if grep -a -E '(^|[^[:alnum:]])kmm: |^ERROR: ld\.so' "$2" >"$tmp/lines"; then
+		fail "$1: a message of libkmm or of ld.so:"
+		head -5 "$tmp/lines"
+	fi
+}
+
+# is_loaded PID: the process really has the library mapped.
+is_loaded() { grep -q -F "$(readlink -f "$lib")" "/proc/$1/maps"; }
+
+# In a subshell of its own: LABEL's working directory for one side, output and status beside it.
+one_side() {
+	local side=$1 label=$2
+	shift 2
+	(
+		mkdir -p "$tmp/$label.$side" && cd "$tmp/$label.$side" || exit 1
+		[ "$side" = bare ] || export LD_PRELOAD=$lib
+		"$@" </dev/null
+	) >"$tmp/$label.$side.out" 2>"$tmp/$label.$side.err"
+	echo $? >"$tmp/$label.$side.status"
+}
+
+# same LABEL COMMAND|FUNCTION [ARGS]: both sides at the same time; they must agree, and the bare side must succeed.
+same() {
+	local label=$1
+	shift
+	one_side bare "$label" "$@" &
+	one_side kmm "$label" "$@"
+	wait $!
+	local bare kmm
+	bare=$(cat "$tmp/$label.bare.status") kmm=$(cat "$tmp/$label.kmm.status")
+	if [ "$bare" -ne 0 ]; then
+		fail "$label: exit status $bare without the library:"
+		tail -5 "$tmp/$label.bare.err"
+	fi
+	if [ "$bare" -ne "$kmm" ]; then
+		fail "$label: exit status $bare without, $kmm with the library; its last words:"
+		tail -n 12 "$tmp/$label.kmm.out"
+		tail -n 12 "$tmp/$label.kmm.err"
+	elif ! cmp -s "$tmp/$label.bare.out" "$tmp/$label.kmm.out"; then
+		fail "$label: the output differs (< without, > with the library):"
+		diff -a "$tmp/$label.bare.out" "$tmp/$label.kmm.out" | head -12
+	elif ! [ -s "$tmp/$label.kmm.out" ]; then
+		fail "$label: printed nothing, so nothing was compared"
+	fi
+	clean_stderr "$label" "$tmp/$label.kmm.err"
+}
+
+# same_file LABEL FILE...: files that both sides made must be byte for byte the same.
+same_file() {
+	local label=$1 file
+	shift
+	for file; do
+		cmp "$tmp/$label.bare/$file" "$tmp/$label.kmm/$file" || fail "$label: $file differs"
+	done
+}
+
+finish() {
+	[ $failed -ne 0 ] || echo "$name: passed"
+	exit $failed
+}
+
+# The library is mapped by a preloaded program at all: without this every comparison below would hold.
+with_lib cat /proc/self/maps >"$tmp/maps" 2>"$tmp/maps.err"
+if ! grep -q -F "$(readlink -f "$lib")" "$tmp/maps"; then
+	echo "$name: FAILED: $lib is not loaded by LD_PRELOAD"
+	cat "$tmp/maps.err"
+	exit 1
+fi
