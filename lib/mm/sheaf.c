@@ -23,6 +23,9 @@
  *
  *   owner: read top .. commit top'            drainer: xchg(stop) ; membarrier ; load == stop ?
  *
+ * Signal handlers. A handler may interrupt a slow path of its own thread, which holds locks. It knows by gate_is_
+ * inside(), and then only tries locks, takes a larger object if need be, and puts what it frees on a list (slub.c).
+ *
  * Locks. node, one at a time; drain around drain_cpu(). Fork: everything happens inside the gate.
  *
  * Kernel counterpart. mm/slub.c: struct slub_percpu_sheaves, struct node_barn, barn_replace_empty_sheaf, __pcs_replace_
@@ -263,8 +266,11 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 
 	if (obj)
 		return obj;
+	if (unlikely(gate_is_inside()))	/* a signal handler on top of a slow path */
+		return slab_alloc_nested(cls);
 	gate_enter();
 	current_task();
+	free_deferred();
 	obj = refill_and_alloc(cls);
 	if (unlikely(!obj) && try_to_free_pages(0, 0))
 		obj = refill_and_alloc(cls);
@@ -307,7 +313,12 @@ void free_object_slowpath(map_entry_t e, void *obj)
 {
 	if (percpu_push(e, obj))
 		return;
+	if (unlikely(gate_is_inside())) {
+		defer_free(obj);
+		return;
+	}
 	gate_enter();
+	free_deferred();
 	free_into_new_sheaf(e, obj);
 	gate_leave();
 }

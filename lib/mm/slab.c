@@ -295,6 +295,24 @@ unsigned slab_alloc_bulk(unsigned home, unsigned cls, void **p, unsigned want)
 	return got;
 }
 
+void *slab_alloc_nested(unsigned cls)
+{
+	void *obj = NULL;
+	unsigned home;
+
+	for (; cls < NR_KMALLOC_CLASSES && !obj; cls++) {
+		for (unsigned i = 0; !obj && home_by_index(i, &home); i++) {
+			struct kmem_cache_node *n = get_node(home, cls);
+
+			if (!n || !READ_ONCE(n->nr_partial) || !mutex_trylock(&n->lock, LOCK_node))
+				continue;
+			__take_from_partial(n, &obj, 1);
+			mutex_unlock(&n->lock, LOCK_node);
+		}
+	}
+	return obj;
+}
+
 /* --- freeing ---------------------------------------------------------------------------------------------- */
 
 /* What slab_free_bulk() carries along: the node it holds, and slabs that leave it. */
