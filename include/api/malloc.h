@@ -26,12 +26,19 @@ void *kmm_memalign_internal(size_t align, size_t size);
  */
 static __always_inline void *kmm_malloc_internal(size_t n)
 {
-	if (likely(n <= KMALLOC_MAX_SIZE)) {
-		void *obj = this_cpu_pop(kmalloc_class(n));
+	size_t i;
+	void *obj;
 
-		if (likely(obj != NULL))
-			return obj;
-	}
+	if (likely(n <= SIZE_INDEX_SMALL))
+		i = (n + 15) >> 4;
+	else if (likely(n <= KMALLOC_MAX_SIZE))
+		i = size_index_large(n);
+	else
+		goto slow;
+	obj = this_cpu_pop(size_index[i]);
+	if (likely(obj != NULL))
+		return obj;
+slow:
 	return malloc_slowpath(n, __builtin_return_address(0));
 }
 

@@ -21,6 +21,16 @@ extern "C" {
 
 #define KMM_API __attribute__((visibility("default")))
 
+/* The function looks at the address, never at what is there. */
+#if defined(__has_attribute)
+#if __has_attribute(access)
+#define KMM_ADDRESS_ONLY(n) __attribute__((access(none, n)))
+#endif
+#endif
+#ifndef KMM_ADDRESS_ONLY
+#define KMM_ADDRESS_ONLY(n)
+#endif
+
 /* Size of a page in bytes. */
 #define KMM_PAGE_SIZE 4096ul
 
@@ -40,11 +50,11 @@ KMM_API const char *kmm_version(void);
 KMM_API int kmm_stats_print(int fd, bool json);
 
 /*
- * Bytes that the block at ptr has, 0 if ptr is not the start of a live block of libkmm. Unlike
- * malloc_usable_size(), any address may be asked, also one that never came from malloc. The answer is only worth
- * something while nobody frees the block.
+ * Bytes that the block at ptr has, 0 if ptr is not the start of a block of libkmm. Unlike malloc_usable_size(), any
+ * address may be asked, also one that never came from malloc. A block that was freed a moment ago may still count as
+ * one, and the answer is only worth something while nobody frees the block.
  */
-KMM_API size_t kmm_usable_size(const void *ptr);
+KMM_API size_t kmm_usable_size(const void *ptr) KMM_ADDRESS_ONLY(1);
 
 /* One mapping of the process's address space. */
 struct kmm_vma {
@@ -59,7 +69,7 @@ struct kmm_vma {
  * Finds the mapping that contains addr, or the next one above it (check vma->start). Reads /proc/self/maps first
  * when addr is not in a mapping that is known already. Returns 0, or -1 with errno ENOENT: nothing at or above addr.
  */
-KMM_API int kmm_find_vma(const void *addr, struct kmm_vma *vma);
+KMM_API int kmm_find_vma(const void *addr, struct kmm_vma *vma) KMM_ADDRESS_ONLY(1);
 
 /* --- memory goes home ------------------------------------------------------------------------------------- */
 

@@ -36,20 +36,18 @@ extern struct kmem_cache kmalloc_caches[NR_KMALLOC_CLASSES];
 #define SIZE_INDEX_ENTRIES (65 + 8 * 8)
 extern u8 size_index[SIZE_INDEX_ENTRIES];
 
-/* n at most KMALLOC_MAX_SIZE. */
-static __always_inline unsigned size_index_of(size_t n)
+/* Index into size_index for sizes above SIZE_INDEX_SMALL and up to KMALLOC_MAX_SIZE. */
+static __always_inline size_t size_index_large(size_t n)
 {
-	if (likely(n <= SIZE_INDEX_SMALL))
-		return (unsigned)((n + 15) >> 4);
-
 	unsigned lg = ilog2(n - 1);
 
-	return 65 + (lg - 10) * 8 + (unsigned)(((n - 1) >> (lg - 3)) & 7);
+	return 65 + (lg - 10) * 8 + (((n - 1) >> (lg - 3)) & 7);
 }
 
+/* n at most KMALLOC_MAX_SIZE. */
 static __always_inline unsigned kmalloc_class(size_t n)
 {
-	return size_index[size_index_of(n)];
+	return size_index[likely(n <= SIZE_INDEX_SMALL) ? (n + 15) >> 4 : size_index_large(n)];
 }
 
 /* The largest size that leads to entry i. */

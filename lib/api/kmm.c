@@ -22,6 +22,7 @@
 #include "mm/gate.h"
 #include "mm/mm_struct.h"
 #include "mm/slab.h"
+#include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/percpu.h"
 #include "page/reclaim.h"
@@ -39,13 +40,22 @@ EXPORT_SYMBOL const char *kmm_version(void)
 
 EXPORT_SYMBOL size_t kmm_usable_size(const void *ptr)
 {
-	size_t size;
+	struct addr_info info;
 
 	kmm_boot();
 	gate_enter();
-	size = ksize(ptr);
+	classify_address(ptr, &info);
 	gate_leave();
-	return size;
+	switch (info.kind) {
+	case ADDR_OBJECT:
+	case ADDR_LARGE:
+	case ADDR_VMALLOC:
+		return info.base == ptr ? info.size : 0;
+	case ADDR_BOOT:
+		return memblock_boot_object_size(ptr);
+	default:
+		return 0;
+	}
 }
 
 EXPORT_SYMBOL size_t kmm_trim(size_t pad)

@@ -31,9 +31,8 @@
 #include <malloc.h>
 #include <stdio.h>
 
-/* The limits of glibc's own mallopt(). */
-#define GLIBC_MXFAST_MAX	 (80 * (int)sizeof(size_t) / 4)
-#define GLIBC_MMAP_THRESHOLD_MAX (4 * 1024 * 1024 * (int)sizeof(long))
+/* glibc refuses a larger M_MXFAST. */
+#define GLIBC_MXFAST_MAX (80 * (int)sizeof(size_t) / 4)
 
 /* Longest DECAY_MS (tunables.def): a day; at this age memory counts as never to be trimmed. */
 #define DECAY_NEVER_MS 86400000u
@@ -49,7 +48,6 @@ EXPORT_SYMBOL int mallopt(int param, int value)
 	case M_MXFAST:
 		return value >= 0 && value <= GLIBC_MXFAST_MAX;
 	case M_MMAP_THRESHOLD:
-		return value >= 0 && value <= GLIBC_MMAP_THRESHOLD_MAX;
 	case M_TOP_PAD:
 	case M_MMAP_MAX:
 	case M_CHECK_ACTION:

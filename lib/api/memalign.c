@@ -21,24 +21,18 @@
  *	valloc, pvalloc	take the page size of the running kernel, not the granule
  * A size above PTRDIFF_MAX is ENOMEM everywhere; size 0 gives a pointer of its own.
  *
- * Fork and init: the slow-path gate is held around page and vmalloc blocks. A call that comes while libkmm boots
- * (ld.so and dlsym may allocate) is served by the boot allocator, which aligns up to one page.
+ * Fork and init: a call that comes while libkmm boots (ld.so and dlsym may allocate) is served by the boot allocator,
+ * which aligns up to one page.
  */
 #include "api/malloc.h"
 
 #include "base/compiler.h"
-#include "mm/gate.h"
 #include "mm/slab.h"
-#include "mm/vmalloc.h"
 #include "os/vm.h"
 #include "page/memblock.h"
-#include "page/vmstat.h"
 #include <errno.h>
 
 #define MALLOC_ALIGNMENT 16u
-
-/* Alignments that alloc_pages_exact() serves well; a larger one would tear a section apart. */
-#define LARGE_ALIGN_MAX PAGEBLOCK_SIZE
 
 /*
  * The smallest class of at least size bytes that is a multiple of align, or 0. size is a multiple of align, so at
@@ -60,17 +54,11 @@ static unsigned aligned_class(size_t align, size_t size)
 	return 0;
 }
 
-static void *memalign_large(size_t align, size_t size)
+static void *memalign_class(unsigned cls)
 {
-	gate_enter();
-	void *p = NULL;
+	void *p = this_cpu_pop(cls);
 
-	if (size <= KMALLOC_LARGE_MAX && align <= LARGE_ALIGN_MAX)
-		p = kmalloc_large(size, align, NULL);
-	if (p == NULL)
-		p = vmalloc_aligned(size, align, NULL);
-	gate_leave();
-	return p;
+	return likely(p != NULL) ? p : kmem_cache_alloc_slowpath(cls);
 }
 
 static __cold void *memalign_boot(size_t align, size_t size)
@@ -80,7 +68,6 @@ static __cold void *memalign_boot(size_t align, size_t size)
 
 static __cold void *out_of_memory(void)
 {
-	count_vm_event(VM_alloc_fail);
 	errno = ENOMEM;
 	return NULL;
 }
@@ -103,9 +90,9 @@ void *kmm_memalign_internal(size_t align, size_t size)
 	if (unlikely(nr_percpu_areas() == 0))
 		p = memalign_boot(align, size);
 	else if (likely(cls != 0))
-		p = kmem_cache_alloc_slowpath(cls);
+		p = memalign_class(cls);
 	else
-		p = memalign_large(align, max(size, (size_t)1));
+		p = kmalloc_large(max(size, (size_t)1), align, NULL);
 	return likely(p != NULL) ? p : out_of_memory();
 }
 

@@ -4,6 +4,7 @@
  * outside the global scope. operator new must throw std::bad_alloc all the same, also when memory is really out.
  *
  * usage: cxx_dlopen PLUGIN
+ * args: $here/cxx_plugin.so
  */
 #include <dlfcn.h>
 #include <stdio.h>

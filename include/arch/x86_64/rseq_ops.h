@@ -57,6 +57,8 @@ static __always_inline void *rseq_pop(unsigned long slot)
 		: RSEQ_INPUTS, [slot] "r"(slot)
 		: "rax", "rcx", "rdx", "memory", "cc"
 		: slow);
+	if (!obj)
+		__builtin_unreachable();	/* so that the caller need not test again */
 	return obj;
 slow:
 	return NULL;
@@ -65,13 +67,13 @@ slow:
 static __always_inline bool rseq_push(map_entry_t e, void *obj)
 {
 	unsigned long slot = e & MAP_SLOT_MASK;
-	unsigned long remote = slot | SLOT_REMOTE;
 	u32 home = e >> MAP_HOME_SHIFT;
 
 	__asm__ __volatile__ goto(
 		RSEQ_BEGIN
+		"leaq %c[remote](%[slot]), %%rax\n\t"	/* the bit is clear: an addition is an or */
 		"cmpl %%ecx, %[home]\n\t"
-		"cmovne %[remote], %[slot]\n\t"
+		"cmovne %%rax, %[slot]\n\t"
 		RSEQ_AREA
 		"movq (%%rcx,%[slot],8), %%rdx\n\t"
 		"testl $511, %%edx\n\t"
@@ -83,7 +85,7 @@ static __always_inline bool rseq_push(map_entry_t e, void *obj)
 		"movq %%rdx, (%%rcx,%[slot],8)\n"
 		RSEQ_END
 		: [slot] "+r"(slot)
-		: RSEQ_INPUTS, [obj] "r"(obj), [home] "r"(home), [remote] "r"(remote)
+		: RSEQ_INPUTS, [obj] "r"(obj), [home] "r"(home), [remote] "i"(SLOT_REMOTE)
 		: "rax", "rcx", "rdx", "memory", "cc"
 		: slow);
 	return true;
