@@ -3,15 +3,15 @@
 #
 # abuse.sh - each misuse must end in one line that names pointer, size class and slab, and in SIGABRT.
 #
-#   abuse.sh [NAME]...		only these programs; tests/run gives KMM_LIB and top_builddir
+#   abuse.sh [NAME]...		only these programs; tests/run gives LIBKMM and top_builddir
 #
 # The programs print the pointer and its object; @P@ and @O@ stand for them in the expressions below.
-# The table is run once for each KMM_PERCPU mode in $KMM_TEST_MODES (auto and lock).
+# The table is run once for each KMM_PERCPU mode in $LIBKMM_TEST_MODES (auto and lock).
 #
 # timeout: 300
 
 set -u
-lib=$KMM_LIB
+lib=$LIBKMM
 bin=$top_builddir/tests/abuse
 only=" $* "
 tmp=$(mktemp -d) || exit 99
@@ -143,7 +143,7 @@ table()
 	passes '^libc kept little$' foreign_libc_many KMM_FOREIGN_FREE=next
 }
 
-for mode in ${KMM_TEST_MODES:-auto lock}; do
+for mode in ${LIBKMM_TEST_MODES:-auto lock}; do
 	table
 done
 echo "1..$nr"

@@ -6,7 +6,7 @@
 # LD_PRELOAD. Exit status and standard output must be the same, and stderr must hold no line of libkmm's or of
 # the dynamic linker's complaints. Exit status of a test: 0 passed, 1 failed, 77 skipped (program not installed).
 #
-#   KMM_LIB=PATH      the library to test (default: lib/.libs/libkmm.so of the build folder or of the sources)
+#   LIBKMM=PATH      the library to test (default: lib/.libs/libkmm.so of the build folder or of the sources)
 #   KMM_PERCPU=lock   as everywhere; the matrix is run once with and once without
 #   MATRIX_LONG=1     the long form (make torture)
 #   MATRIX_SECONDS=N  longest time that one test may take (default 300, the long form 1800)
@@ -28,16 +28,16 @@ if [ -z "${MATRIX_GUARDED-}" ]; then
 fi
 unset MATRIX_GUARDED
 
-if [ -z "${KMM_LIB-}" ]; then
-	KMM_LIB=$PWD/lib/.libs/libkmm.so
-	[ -e "$KMM_LIB" ] || KMM_LIB=$top/lib/.libs/libkmm.so
+if [ -z "${LIBKMM-}" ]; then
+	LIBKMM=$PWD/lib/.libs/libkmm.so
+	[ -e "$LIBKMM" ] || LIBKMM=$top/lib/.libs/libkmm.so
 fi
-if ! [ -e "$KMM_LIB" ]; then
-	echo "$name: FAILED: no library at $KMM_LIB"
+if ! [ -e "$LIBKMM" ]; then
+	echo "$name: FAILED: no library at $LIBKMM"
 	exit 1
 fi
-lib=$(cd "$(dirname "$KMM_LIB")" && pwd)/$(basename "$KMM_LIB")
-unset KMM_LIB KMM_STATS KMM_VERBOSE LD_PRELOAD	# KMM_LIB is ours: libkmm would warn of an unknown setting
+lib=$(cd "$(dirname "$LIBKMM")" && pwd)/$(basename "$LIBKMM")
+unset LIBKMM KMM_STATS KMM_VERBOSE LD_PRELOAD	# LIBKMM is ours: libkmm would warn of an unknown setting
 
 long() { [ -n "${MATRIX_LONG-}" ]; }
 

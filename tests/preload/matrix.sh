@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Runs the tests of this folder one after another and prints a table: matrix.sh [NAME...]. Each is a test of its
-# own as well; KMM_LIB, KMM_PERCPU and MATRIX_LONG are read by lib.sh.
+# own as well; LIBKMM, KMM_PERCPU and MATRIX_LONG are read by lib.sh.
 here=$(dirname "$0")
 tests="python-testsuite python-threads gcc gxx git sqlite redis perl node compress text gdb valgrind"
 failed=0
