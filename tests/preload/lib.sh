@@ -37,7 +37,7 @@ if ! [ -e "$LIBKMM" ]; then
 	exit 1
 fi
 lib=$(cd "$(dirname "$LIBKMM")" && pwd)/$(basename "$LIBKMM")
-unset LIBKMM KMM_STATS KMM_VERBOSE LD_PRELOAD	# LIBKMM is ours: libkmm would warn of an unknown setting
+unset LIBKMM KMM_STATS KMM_VERBOSE LD_PRELOAD
 
 long() { [ -n "${MATRIX_LONG-}" ]; }
 
