@@ -401,7 +401,10 @@ static void test_mallinfo(void)
 		block[i] = do_malloc(SIZE);
 	big = do_malloc(BIG);
 	b = mallinfo2();
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"	/* old programs call it */
 	old = mallinfo();
+#pragma GCC diagnostic pop
 	CHECK(b.arena >= (size_t)N * SIZE);
 	CHECK(b.uordblks >= a.uordblks + (size_t)N * SIZE * 95 / 100);
 	CHECK(b.arena == b.uordblks + b.fordblks);
