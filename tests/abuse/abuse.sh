@@ -40,7 +40,8 @@ run()
 	program=$1
 	shift
 	nr=$((nr + 1))
-	env KMM_PERCPU="$mode" "$@" LD_PRELOAD="$lib" "$bin/$program" >"$tmp/out" 2>"$tmp/err"
+	# in a subshell, so that the shell's own "Aborted" does not go into the file
+	(exec env KMM_PERCPU="$mode" "$@" LD_PRELOAD="$lib" "$bin/$program" >"$tmp/out" 2>"$tmp/err")
 	rc=$?
 }
 
