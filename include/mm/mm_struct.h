@@ -49,6 +49,7 @@ struct mm_struct {
 extern struct mm_struct init_mm;
 extern struct mutex mmap_lock;	/* there is one mm, so its lock is where the fork handlers can name it */
 
+int mm_init(void);		/* the main thread's task; 0 or -ENOMEM */
 /*
  * Enters an own mapping; neighbours of equal kind, flags and name merge. Splits or replaces what it overlaps.
  * 0 or -ENOMEM.
@@ -79,7 +80,6 @@ struct task_struct {
 	char comm[16];		/* as of the last look */
 	struct mm_struct *mm;
 	u32 memcg;		/* group colour, 0: the root */
-	u32 gate_depth;
 	bool rcu_registered;	/* liburcu-bp knows the thread */
 	uintptr_t thread_pointer;	/* identity: a dead thread's struct is reused by the next at its place */
 	struct rb_node node;	/* by thread_pointer */

@@ -105,6 +105,7 @@ static void classify_special(const struct proc_map *map, struct vm_area_struct *
 	set_name(vma, map->name);
 	if (strcmp(map->name, "[heap]") == 0) {
 		vma->kind = VMA_HEAP;
+		init_mm.brk = map->end;
 	} else if (strncmp(map->name, "[stack", 6) == 0) {
 		vma->kind = VMA_STACK;
 		vma->vm_flags |= VM_STACK;

@@ -198,13 +198,11 @@ static bool kmmd_may_start(const void *caller)
 	if (now < READ_ONCE(next_look_ms))
 		return false;
 	if (!smp_load_acquire(&runtime.known)) {
-		static struct mutex once;
+		static bool busy;
 
-		if (!mutex_trylock(&once, LOCK_kmmd))
+		if (__atomic_exchange_n(&busy, true, __ATOMIC_RELAXED))
 			return false;
-		if (!runtime.known)
-			find_runtime_libs();
-		mutex_unlock(&once, LOCK_kmmd);
+		find_runtime_libs();
 	}
 	if (called_by_runtime(caller))
 		return false;

@@ -34,7 +34,7 @@
  *	as VMAs change at most once per mapping of megabytes.
  *
  * Fork and init
- *	Nothing to set up. The child inherits the registry as it inherits the mappings.
+ *	Empty from the start; mm_init() only enters the main thread. The child inherits the registry as it inherits the mappings.
  */
 #include "mm/mm_struct.h"
 
@@ -71,6 +71,11 @@ static struct {
 static int importing_pid;
 
 #define to_vma(node) rb_entry(node, struct vm_area_struct, vm_rb)
+
+int mm_init(void)
+{
+	return current_task() != NULL ? 0 : -ENOMEM;
+}
 
 /* --- writing; mmap lock held -------------------------------------------------------------------------- */
 

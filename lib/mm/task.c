@@ -3,8 +3,8 @@
  * task.c - one task_struct for each thread that has met a slow path.
  *
  * Purpose
- *	To say which threads use the allocator, to keep what belongs to a thread (its memory group, how deep it is
- *	inside the gate), and to find it again in two instructions.
+ *	To say which threads use the allocator, to keep what belongs to a thread (its memory group, whether liburcu
+ *	knows it), and to find it again in two instructions.
  *
  * Objects
  *	task_tree holds tasks by thread pointer. A thread keeps the address of its task in `current`, the one
@@ -106,7 +106,6 @@ static __cold struct task_struct *make_current(void)
 		task->comm[0] = '\0';
 		task->mm = &init_mm;
 		task->memcg = 0;
-		task->gate_depth = 0;
 		task->rcu_registered = false;
 	}
 	mutex_unlock(&task_lock, LOCK_task);
