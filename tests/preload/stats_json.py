@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-LIB = os.environ["KMM_LIB"]
+LIB = os.environ["LIBKMM"]
 SRC = os.environ["top_srcdir"]
 TMP = os.environ.get("TMPDIR", "/tmp")
 SECTIONS = ["layout", "meminfo", "buddyinfo", "pagetypeinfo", "slabinfo", "vmallocinfo", "zoneinfo", "vmstat", "mm"]
