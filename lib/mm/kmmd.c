@@ -40,6 +40,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+extern struct r_debug _r_debug __attribute__((weak));	/* strong, it would make ld.so a DT_NEEDED */
+
 #define RETRY_MS     100	/* between two looks whether there is a second thread */
 #define EXIT_WAIT_MS 100	/* exit waits that long for a kmmd in the middle of loading */
 
@@ -118,6 +120,8 @@ static void find_runtime_libs(void)
 {
 	const struct link_map *map;
 
+	if (!&_r_debug)
+		return;
 	for (map = _r_debug.r_map; map != NULL; map = map->l_next) {
 		const char *name = map->l_name;
 

@@ -204,13 +204,35 @@ static void reverse(void **p, unsigned nr)
 		swap(p[i], p[nr - 1 - i]);
 }
 
-/* A sheaf with objects: from the barn, else filled from slabs. NULL when out of memory. */
+/*
+ * A full sheaf of an area that was last used on a hardware thread of the same core: its objects are in the same
+ * first-level cache, so taking them is no false sharing.
+ */
+static struct sheaf *get_sibling_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
+{
+	u32 core = topology_core(pcpu_of(cpu)->last_cpu), sibling;
+	struct sheaf *sh = NULL;
+
+	if (!topology_siblings(pcpu_of(cpu)->last_cpu, &sibling, 1))
+		return NULL;
+	for (u32 other = 0; other < nr_percpu_areas() && !sh; other++)
+		if (other != cpu && topology_core(READ_ONCE(pcpu_of(other)->last_cpu)) == core)
+			sh = barn_get(other, cls, nr);
+	return sh;
+}
+
+/* A sheaf with objects: from the barn, from a sibling's, else filled from slabs. NULL when out of memory. */
 static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 {
 	struct sheaf *sh = barn_get(cpu, cls, nr);
 
 	if (sh) {
 		count_vm_event(VM_barn_get);
+		return sh;
+	}
+	sh = get_sibling_sheaf(cpu, cls, nr);
+	if (sh) {
+		count_vm_event(VM_sheaf_neighbour);
 		return sh;
 	}
 	sh = get_empty_sheaf(cpu);
@@ -231,8 +253,10 @@ static int cpu_area(void)
 {
 	unsigned cpu = this_cpu_id();
 
-	if (likely(cpu < nr_percpu_areas()) || percpu_online(cpu) == 0)
+	if (likely(cpu < nr_percpu_areas()) || percpu_online(cpu) == 0) {
+		WRITE_ONCE(pcpu_of(cpu)->last_cpu, (u32)os_getcpu());
 		return (int)cpu;
+	}
 	return nr_percpu_areas() ? (int)(cpu % nr_percpu_areas()) : -1;
 }
 

@@ -16,6 +16,7 @@ set -u
 lib=${KMM_LIB-}
 bin=$top_builddir/tests/preload
 storm=$top_builddir/tests/fork/fork_storm
+unset KMM_LIB KMM_LIB_DEBUG KMM_TOOL	# the library warns of settings that it does not know
 tmp=$(mktemp -d) || exit 99
 chmod 755 "$tmp"
 failed=0
@@ -34,7 +35,7 @@ trap 'exit 99' INT TERM
 on()
 {
 	if [ -n "$lib" ]; then
-		KMM_TEST_LIB=${lib##*/} LD_PRELOAD=$lib "$@"
+		TEST_LIB=${lib##*/} LD_PRELOAD=$lib "$@"
 	else
 		"$@"
 	fi
@@ -119,7 +120,7 @@ no_proc()
 {
 	# a private mount namespace with an empty file system over /proc
 	unshare -m sh -c 'mount -t tmpfs none /proc && [ ! -e /proc/self ] && exec "$@"' sh \
-		env ${lib:+LD_PRELOAD="$lib" KMM_TEST_LIB="${lib##*/}"} "$@"
+		env ${lib:+LD_PRELOAD="$lib" TEST_LIB="${lib##*/}"} "$@"
 }
 if unshare -m sh -c 'mount -t tmpfs none /proc' 2>/dev/null; then
 	check "no /proc: work" no_proc "$bin/limits" work
