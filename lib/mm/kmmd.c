@@ -60,6 +60,12 @@ static bool set_state(enum kmmd_state from, enum kmmd_state to)
 	return __atomic_compare_exchange_n(&kmmd_state, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
+void kmmd_note_tasks(u32 nr)
+{
+	if (kmm_params.kthread == KTHREAD_ALWAYS && nr >= 2 && smp_load_acquire(&kmmd_state) == KMMD_IDLE)
+		WRITE_ONCE(kmmd_wanted, true);
+}
+
 bool kmmd_running(void)
 {
 	u32 state = smp_load_acquire(&kmmd_state);
