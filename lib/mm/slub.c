@@ -31,6 +31,7 @@ static size_t slab_scan(u64 max_age_ms)
 }
 
 static struct shrinker slab_shrinker = { .name = "slab", .scan = slab_scan };
+static struct shrinker vmalloc_shrinker = { .name = "vmalloc", .scan = purge_vmap_area_lazy };
 
 static int prepare_cpu(unsigned cpu)
 {
@@ -43,6 +44,7 @@ int kmem_cache_init(void)
 	create_kmalloc_caches();
 	percpu_prepare = prepare_cpu;
 	register_shrinker(&slab_shrinker);
+	register_shrinker(&vmalloc_shrinker);
 	return percpu_online(0);
 }
 
