@@ -51,7 +51,8 @@ static pfn_t zone_alloc(struct zone *zone, unsigned order, enum migratetype mt, 
 		return 0;
 	mutex_lock(&zone->lock, LOCK_zone);
 	pfn = __rmqueue(zone, order, mt, reported);
-	if (!pfn && grow && online_pages(zone, (1u << order) + (u32)zone->watermark[WMARK_MIN]) == 0) {
+	/* Twice as much holds an aligned block wherever it begins. */
+	if (!pfn && grow && online_pages(zone, (2u << order) + (u32)zone->watermark[WMARK_MIN]) == 0) {
 		setup_per_zone_wmarks(zone);
 		pfn = __rmqueue(zone, order, mt, reported);
 	}
