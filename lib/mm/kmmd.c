@@ -40,6 +40,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Weak, or ld.so would be named in DT_NEEDED beside libc. */
+extern struct r_debug _r_debug __attribute__((weak));
+
 #define RETRY_MS     100	/* between two looks whether there is a second thread */
 #define EXIT_WAIT_MS 100	/* exit waits that long for a kmmd in the middle of loading */
 
@@ -110,9 +113,9 @@ static void add_text(uintptr_t base)
  */
 static void find_runtime_libs(void)
 {
-	const struct link_map *map;
+	const struct link_map *map = &_r_debug ? _r_debug.r_map : NULL;
 
-	for (map = _r_debug.r_map; map != NULL; map = map->l_next) {
+	for (; map != NULL; map = map->l_next) {
 		const char *name = map->l_name;
 
 		if (name == NULL || map->l_addr == 0 || !is_runtime_lib(name))
