@@ -22,16 +22,7 @@
 #include "os/os.h"
 #include <stddef.h>
 
-/*
- * A section stores to rseq_cs before it finds out that there is no area for it, so the offset must lead to something
- * harmless in every thread, from the first malloc on: offset 0 would be the thread's own header. Until boot it is a
- * part of glibc's header on x86-64 that is kept for its size only (tcbhead_t.__glibc_unused2); in the lock mode,
- * a word of our own.
- */
-#define TCB_UNUSED_OFFSET 128
-
-struct percpu_hot percpu_hot = { .cs_offset = TCB_UNUSED_OFFSET, .cpu_offset = TCB_UNUSED_OFFSET + 8 };
-static __thread u64 rseq_scratch[2] __initial_exec;
+struct percpu_hot percpu_hot = { .cs_offset = RSEQ_NOWHERE, .cpu_offset = RSEQ_NOWHERE };
 enum percpu_mode percpu_mode;
 
 #define RSEQ_SIG	    0x53053053u
@@ -72,8 +63,6 @@ void percpu_mode_init(int want, void **stop_top)
 	percpu_hot.stop_top = stop_top;
 	if (want == 2 || !rseq_usable()) {
 		percpu_mode = PERCPU_MODE_LOCK;
-		percpu_hot.cs_offset = (char *)&rseq_scratch[0] - (char *)__builtin_thread_pointer();
-		percpu_hot.cpu_offset = (char *)&rseq_scratch[1] - (char *)__builtin_thread_pointer();
 		return;
 	}
 	percpu_hot.cs_offset = __rseq_offset + RSEQ_OFF_CS;

@@ -40,8 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Weak, or ld.so would be named in DT_NEEDED beside libc. */
-extern struct r_debug _r_debug __attribute__((weak));
+extern struct r_debug _r_debug __attribute__((weak));	/* strong, it would make ld.so a DT_NEEDED */
 
 #define RETRY_MS     100	/* between two looks whether there is a second thread */
 #define EXIT_WAIT_MS 100	/* exit waits that long for a kmmd in the middle of loading */
@@ -59,6 +58,12 @@ static bool set_state(enum kmmd_state from, enum kmmd_state to)
 	u32 expected = from;
 
 	return __atomic_compare_exchange_n(&kmmd_state, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+void kmmd_note_tasks(u32 nr)
+{
+	if (kmm_params.kthread == KTHREAD_ALWAYS && nr >= 2 && smp_load_acquire(&kmmd_state) == KMMD_IDLE)
+		WRITE_ONCE(kmmd_wanted, true);
 }
 
 bool kmmd_running(void)
@@ -113,9 +118,11 @@ static void add_text(uintptr_t base)
  */
 static void find_runtime_libs(void)
 {
-	const struct link_map *map = &_r_debug ? _r_debug.r_map : NULL;
+	const struct link_map *map;
 
-	for (; map != NULL; map = map->l_next) {
+	if (!&_r_debug)
+		return;
+	for (map = _r_debug.r_map; map != NULL; map = map->l_next) {
 		const char *name = map->l_name;
 
 		if (name == NULL || map->l_addr == 0 || !is_runtime_lib(name))

@@ -39,6 +39,7 @@
 #include "mm/mm_struct.h"
 
 #include "base/bug.h"
+#include "mm/gate.h"
 #include "mm/kmmd.h"
 #include "os/os.h"
 #include "page/memblock.h"
@@ -188,12 +189,12 @@ static void __erase_vma(struct vm_area_struct *vma)
 	}
 }
 
-/* Sleeps for a grace period and frees what was retired before. Outside the gate, no lock held. */
+/* Sleeps for a grace period and frees what was retired before. Not inside the gate: then it waits for another time. */
 static void free_retired_vmas(void)
 {
 	struct vm_area_struct *vma, *next;
 
-	if (!kmm_rcu_loaded())
+	if (!kmm_rcu_loaded() || gate_is_inside())
 		return;
 	mutex_lock(&mmap_lock, LOCK_mmap);
 	vma = retired.first;

@@ -34,6 +34,7 @@
 #include "mm/mm_struct.h"
 
 #include "base/bug.h"
+#include "mm/kmmd.h"
 #include "os/os.h"
 #include "page/memblock.h"
 #include <pthread.h>
@@ -110,6 +111,7 @@ static __cold struct task_struct *make_current(void)
 	}
 	mutex_unlock(&task_lock, LOCK_task);
 	current = task;
+	kmmd_note_tasks(nr_tasks());
 	return task;
 }
 
@@ -138,20 +140,19 @@ void for_each_task(void (*fn)(struct task_struct *, void *), void *arg)
 
 int task_in_range(uintptr_t start, uintptr_t end)
 {
+	struct task_struct *task = NULL;
 	struct rb_node *node;
 	int pid = 0;
 
 	mutex_lock(&task_lock, LOCK_task);
-	for (node = task_tree.node; node != NULL && pid == 0;) {
-		struct task_struct *task = to_task(node);
-
-		if (task->thread_pointer < start)
-			node = node->right;
-		else if (task->thread_pointer >= end)
-			node = node->left;
-		else
-			pid = task->pid;
+	for (node = task_tree.node; node != NULL;) {
+		task = to_task(node);
+		if (task->thread_pointer >= start && task->thread_pointer < end)
+			break;
+		node = task->thread_pointer < start ? node->right : node->left;
 	}
+	if (node != NULL && os_thread_alive(task->pid))
+		pid = task->pid;
 	mutex_unlock(&task_lock, LOCK_task);
 	return pid;
 }

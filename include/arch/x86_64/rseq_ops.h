@@ -140,4 +140,11 @@ static inline u32 rseq_cpu_index(void)
 	return cpu;
 }
 
+/*
+ * A section stores the address of its descriptor before it learns that no area may be used (before the boot and in the
+ * lock mode). Until rseq is in use cs_offset therefore leads to a word of the thread's control block that glibc keeps
+ * unused for ever: unused_vgetcpu_cache in sysdeps/x86_64/nptl/tls.h. (Offset 0 would be the block's own address.)
+ */
+#define RSEQ_NOWHERE 0x38
+
 #define HAVE_RSEQ_OPS 1

@@ -107,6 +107,20 @@ Test(kmmd, not_when_switched_off)
 	cr_assert(!kmmd_wanted);
 }
 
+Test(kmmd, wanted_at_the_second_thread)
+{
+	kmmd_wanted = false;
+	kmm_params.kthread = AUTO;
+	start_second_thread();
+	cr_assert(!kmmd_wanted);
+	kmm_params.kthread = ALWAYS;
+	second_state = 0;
+	start_second_thread();
+	cr_assert(kmmd_wanted);
+	consider();
+	wait_until_loaded();
+}
+
 Test(kmmd, not_for_calls_from_libc_or_the_loader)
 {
 	void *in_loader = dlsym(RTLD_DEFAULT, "__tls_get_addr");

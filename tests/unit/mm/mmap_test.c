@@ -7,6 +7,7 @@
 #include "os/os.h"
 #include "os/procfs.h"
 #include "os/vm.h"
+#include "page/sparse.h"
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -202,6 +203,21 @@ Test(mmap, second_import_changes_what_changed)
 	cr_assert_eq(mm_import(), 0);
 	cr_assert(find_vma((uintptr_t)own, &vma));
 	cr_assert_eq(vma.kind, VMA_OTHER);
+	mm_validate();
+}
+
+Test(mmap, regions_are_recognised)
+{
+	size_t size = 8 * os_page_size;
+	uintptr_t p = (uintptr_t)vm_map(size), q = p + size / 4;
+
+	regions[REGION_PERCPU].start = p;
+	regions[REGION_PERCPU].end = q;
+	regions[REGION_MAP].start = q;
+	regions[REGION_MAP].end = p + size;
+	cr_assert_eq(mm_import(), 0);
+	assert_vma(p, p, q, VMA_KMM_METADATA);
+	assert_vma(q, q, p + size, VMA_KMM_METADATA);
 	mm_validate();
 }
 
