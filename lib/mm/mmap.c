@@ -34,7 +34,8 @@
  *	as VMAs change at most once per mapping of megabytes.
  *
  * Fork and init
- *	Empty from the start; mm_init() only enters the main thread. The child inherits the registry as it inherits the mappings.
+ *	Empty from the start; mm_init() only enters the main thread. The child inherits the registry as it inherits
+ *	the mappings.
  */
 #include "mm/mm_struct.h"
 
