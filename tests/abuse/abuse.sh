@@ -3,17 +3,16 @@
 #
 # abuse.sh - each misuse must end in one line that names pointer, size class and slab, and in SIGABRT.
 #
-#   abuse.sh [NAME]...		only these programs; tests/run gives KMM_LIB and top_builddir
+#   abuse.sh [NAME]...		only these programs; tests/run gives LIBKMM and top_builddir
 #
 # The programs print the pointer and its object; @P@ and @O@ stand for them in the expressions below.
-# The table is run once for each KMM_PERCPU mode in $TEST_MODES (auto and lock).
+# The table is run once for each KMM_PERCPU mode in $LIBKMM_TEST_MODES (auto and lock).
 #
 # timeout: 300
 
 set -u
-lib=$KMM_LIB
+lib=$LIBKMM
 bin=$top_builddir/tests/abuse
-unset KMM_LIB KMM_LIB_DEBUG KMM_TOOL KMM_TORTURE	# the library warns of settings that it does not know
 only=" $* "
 tmp=$(mktemp -d) || exit 99
 trap 'rm -rf "$tmp"' EXIT
@@ -41,9 +40,9 @@ run()
 	program=$1
 	shift
 	nr=$((nr + 1))
-	env KMM_PERCPU="$mode" "$@" LD_PRELOAD="$lib" "$bin/$program" >"$tmp/out" 2>"$tmp/err"
+	# in a subshell, so that the shell's own "Aborted" does not go into the file
+	(exec env KMM_PERCPU="$mode" "$@" LD_PRELOAD="$lib" "$bin/$program" >"$tmp/out" 2>"$tmp/err")
 	rc=$?
-	sed -i '/^Aborted/d' "$tmp/err"		# says the shell
 }
 
 wanted()
@@ -57,7 +56,8 @@ aborts()
 	expr=$1
 	shift
 	wanted "$1" || return 0
-	run "$@"
+	# the shell would say "Aborted" in the middle of our lines
+	{ run "$@"; } 2>/dev/null
 	pointer=$(sed -n 's/^pointer \(0x[0-9a-f]*\) .*/\1/p' "$tmp/out" | tail -1)
 	object=$(sed -n 's/.* object \(0x[0-9a-f]*\)$/\1/p' "$tmp/out" | tail -1)
 	expr=$(echo "$expr" | sed "s/@P@/$pointer/g; s/@O@/$object/g")
@@ -144,7 +144,7 @@ table()
 	passes '^libc kept little$' foreign_libc_many KMM_FOREIGN_FREE=next
 }
 
-for mode in ${TEST_MODES:-auto lock}; do
+for mode in ${LIBKMM_TEST_MODES:-auto lock}; do
 	table
 done
 echo "1..$nr"

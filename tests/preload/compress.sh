@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # tar with gzip, xz (threads), zstd and bzip2: the archives must be the same byte for byte and unpack again.
 . "$(dirname "$0")/lib.sh"
 need tar gzip xz

@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # The C compiler compiles this project's own sources; the object code must not depend on the allocator.
 . "$(dirname "$0")/lib.sh"
 need gcc

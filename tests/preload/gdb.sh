@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # Small programs under gdb, the program with the library and gdb without: run to the end, stop in malloc and go
 # on, and step through malloc and free instruction by instruction: a critical section that is always aborted
 # must not hang the program.
@@ -24,7 +26,7 @@ debug() {
 seq 3000 | awk '{ print $1 * 7919 % 3001, "line", $1 }' >"$tmp/in"
 debug true run /bin/true
 debug sort run "$(command -v sort)" --parallel=2 "$tmp/in"
-[ ! -x /usr/bin/python3 ] || debug python run /usr/bin/python3 "$here/threads.py" 1
+[ ! -x $python ] || debug python run $python "$here/threads.py" 1
 
 cat >"$tmp/pairs.c" <<'C'
 #include <pthread.h>

@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # git makes, clones, repacks (with threads) and checks a repository; hashes and logs are compared.
 . "$(dirname "$0")/lib.sh"
 need git

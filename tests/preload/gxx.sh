@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # The C++ compiler on a file full of templates, and the program that it makes.
 . "$(dirname "$0")/lib.sh"
 need g++

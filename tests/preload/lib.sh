@@ -2,14 +2,20 @@
 #
 # lib.sh - common part of the preload matrix; sourced, never run.
 #
-# A test of this folder runs an unmodified program twice, in two fresh directories: bare, and under libkmm by
+# A test of the matrix runs an unmodified program twice, in two fresh directories: bare, and under libkmm by
 # LD_PRELOAD. Exit status and standard output must be the same, and stderr must hold no line of libkmm's or of
+<<<<<<< HEAD
+# the dynamic linker's complaints. tests/run starts it, once for each mode that the test's head names, and sets
+# LIBKMM, the library to test; MATRIX_LONG asks for the long form (make torture). Exit status: 0 passed,
+# 1 failed, 77 skipped (program not installed).
+=======
 # the dynamic linker's complaints. Exit status of a test: 0 passed, 1 failed, 77 skipped (program not installed).
 #
-#   KMM_LIB=PATH      the library to test (default: lib/.libs/libkmm.so of the build folder or of the sources)
+#   LIBKMM=PATH      the library to test (default: lib/.libs/libkmm.so of the build folder or of the sources)
 #   KMM_PERCPU=lock   as everywhere; the matrix is run once with and once without
 #   MATRIX_LONG=1     the long form (make torture)
 #   MATRIX_SECONDS=N  longest time that one test may take (default 300, the long form 1800)
+>>>>>>> build
 
 set -u
 export LC_ALL=C
@@ -17,27 +23,24 @@ export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 name=$(basename "$0" .sh)
+python=${PYTHON3:-/usr/bin/python3}
 
-# The watchdog: the test starts again under timeout(1), which also kills what the test started.
-if [ -z "${MATRIX_GUARDED-}" ]; then
-	seconds=${MATRIX_SECONDS:-$([ -n "${MATRIX_LONG-}" ] && echo 1800 || echo 300)}
-	MATRIX_GUARDED=1 timeout -k 10 "$seconds" bash "$0" "$@"
-	status=$?
-	[ $status -ne 124 ] && [ $status -ne 137 ] || echo "$name: FAILED: not ready within $seconds seconds"
-	exit $status
+if [ -z "${LIBKMM-}" ]; then
+	LIBKMM=$PWD/lib/.libs/libkmm.so
+	[ -e "$LIBKMM" ] || LIBKMM=$top/lib/.libs/libkmm.so
 fi
-unset MATRIX_GUARDED
-
-if [ -z "${KMM_LIB-}" ]; then
-	KMM_LIB=$PWD/lib/.libs/libkmm.so
-	[ -e "$KMM_LIB" ] || KMM_LIB=$top/lib/.libs/libkmm.so
-fi
-if ! [ -e "$KMM_LIB" ]; then
-	echo "$name: FAILED: no library at $KMM_LIB"
+if ! [ -e "$LIBKMM" ]; then
+	echo "$name: FAILED: no library at $LIBKMM"
 	exit 1
 fi
-lib=$(cd "$(dirname "$KMM_LIB")" && pwd)/$(basename "$KMM_LIB")
-unset KMM_LIB KMM_STATS KMM_VERBOSE LD_PRELOAD	# KMM_LIB is ours: libkmm would warn of an unknown setting
+<<<<<<< HEAD
+lib=$(cd "$(dirname "$LIBKMM")" && pwd)/$(basename "$LIBKMM")
+unset LIBKMM LIBKMM_DEBUG LIBKMM_TOOL LIBKMM_TORTURE	# not settings of libkmm, which would warn of them
+unset KMM_STATS KMM_VERBOSE LD_PRELOAD
+=======
+lib=$(cd "$(dirname "$LIBKMM")" && pwd)/$(basename "$LIBKMM")
+unset LIBKMM KMM_STATS KMM_VERBOSE LD_PRELOAD
+>>>>>>> build
 
 long() { [ -n "${MATRIX_LONG-}" ]; }
 

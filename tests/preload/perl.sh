@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # perl: hashes, regular expressions, sorting, closures, fork and, where perl has them, interpreter threads.
 . "$(dirname "$0")/lib.sh"
 need perl

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # Modules of CPython's own test suite (Debian: libpython3.11-testsuite), with every object from malloc.
 . "$(dirname "$0")/lib.sh"
-python=/usr/bin/python3
 need $python
 $python -c 'import test.test_list' 2>/dev/null || { echo "$name: skipped, python3's test suite is not installed"; exit 77; }
 

@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # redis-server and redis-benchmark over a unix socket. Debian's server links libjemalloc: the preloaded library
 # must win for malloc. The same commands must leave the same data (DEBUG DIGEST), also after a reload from disk.
 . "$(dirname "$0")/lib.sh"

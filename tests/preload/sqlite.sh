@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # sqlite3: a table of a million rows (300,000 in the short form), indexes, sorts, joins, text functions.
 . "$(dirname "$0")/lib.sh"
 need sqlite3

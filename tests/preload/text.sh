@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto lock
 # sort (threads), find, awk, sed, grep, bash, openssl: the small tools that a system runs all day.
 . "$(dirname "$0")/lib.sh"
 need sort find awk sed grep bash

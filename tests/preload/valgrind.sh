@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 300
+# modes: auto
 # Small programs under valgrind's memcheck. valgrind knows no rseq, so libkmm runs its fallback here. The option
 # keeps valgrind from replacing our malloc by its own.
 . "$(dirname "$0")/lib.sh"
@@ -23,7 +25,7 @@ seq 3000 | awk '{ print $1 * 7919 % 3001, "line", $1 }' >"$tmp/in"
 check ls ls -l /usr/include
 check sort sort --parallel=2 -k3 "$tmp/in"
 check perl perl -e 'my %h; $h{$_ % 97} .= "x$_" for 1 .. 4000; print length(join ",", map { $h{$_} } sort keys %h), "\n"'
-[ ! -x /usr/bin/python3 ] || PYTHONMALLOC=malloc check python /usr/bin/python3 -c 'import threading, json
+[ ! -x $python ] || PYTHONMALLOC=malloc check python $python -c 'import threading, json
 def f(): json.loads(json.dumps({str(i): [i] * 9 for i in range(300)}))
 t = [threading.Thread(target=f) for _ in range(3)]
 [x.start() for x in t]; [x.join() for x in t]; print("done")'
