@@ -17,6 +17,8 @@ extern struct mutex kmmd_lock;		/* held while kmmd is inside dlopen; fork waits 
  */
 void kmmd_consider(const void *caller);
 extern bool kmmd_wanted;		/* cheap test before the call: set by slow paths when memory has grown enough */
+/* A task was made, there are nr now: with KMM_KTHREAD=1 that is reason enough. */
+void kmmd_note_tasks(u32 nr);
 bool kmmd_running(void);
 void kmmd_reset_child(void);
 

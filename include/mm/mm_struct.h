@@ -49,6 +49,7 @@ struct mm_struct {
 extern struct mm_struct init_mm;
 extern struct mutex mmap_lock;	/* there is one mm, so its lock is where the fork handlers can name it */
 
+int mm_init(void);		/* the main thread's task; 0 or -ENOMEM */
 /*
  * Enters an own mapping; neighbours of equal kind, flags and name merge. Splits or replaces what it overlaps.
  * 0 or -ENOMEM.
@@ -58,8 +59,8 @@ int mm_unmap(uintptr_t start, uintptr_t end);
 /* Copies out the VMA that contains addr, or the next one above it. false: none. */
 bool find_vma(uintptr_t addr, struct vm_area_struct *copy);
 /*
- * Reads the process's other mappings again, from /proc/self/maps or else from auxv and the link maps. Outside the
- * gate and without locks. 0 or -errno (own mappings stay right).
+ * Reads the process's other mappings again, from /proc/self/maps or else from auxv and the link maps. Without
+ * locks, better outside the gate (dl_iterate_phdr). 0 or -errno (own mappings stay right).
  */
 int mm_import(void);
 void mm_validate(void);
@@ -79,7 +80,6 @@ struct task_struct {
 	char comm[16];		/* as of the last look */
 	struct mm_struct *mm;
 	u32 memcg;		/* group colour, 0: the root */
-	u32 gate_depth;
 	bool rcu_registered;	/* liburcu-bp knows the thread */
 	uintptr_t thread_pointer;	/* identity: a dead thread's struct is reused by the next at its place */
 	struct rb_node node;	/* by thread_pointer */
@@ -91,7 +91,7 @@ struct task_struct *current_task(void);
 u32 nr_tasks(void);		/* threads that have met a slow path and are not known to be dead */
 /* Forgets dead ones first. Under the task lock: fn must not allocate. */
 void for_each_task(void (*fn)(struct task_struct *, void *), void *arg);
-/* Thread id of a task whose thread pointer lies in [start, end), 0: none. */
+/* Thread id of a living task whose thread pointer lies in [start, end), 0: none. */
 int task_in_range(uintptr_t start, uintptr_t end);
 void tasks_reset_child(void);	/* after fork: only the caller is left */
 

@@ -31,6 +31,8 @@ int vfree(void *p);
 void *vrealloc(void *p, size_t new_size);
 /* The busy area that contains p; copied out. false if none. Any address may be asked. */
 bool find_vmap_area(const void *p, struct vmap_area *copy);
+/* Addresses that belong to vmalloc, mapped or not. */
+bool vmalloc_region_contains(const void *p);
 size_t vmalloc_usable(const void *p);	/* p an area's start, else 0 */
 
 /* Unmaps lazily freed areas older than max_age_ms; 0: all. Returns bytes. */

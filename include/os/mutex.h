@@ -17,17 +17,18 @@ enum lock_class {
 #define LOCKCLASS(rank, name, fork, help) LOCK_##name = rank,
 #include "base/lockclass.def"
 #undef LOCKCLASS
+	NR_LOCK_CLASSES
 };
 
 void __mutex_lock_slowpath(struct mutex *m);
 void __mutex_wake(struct mutex *m);
 
 #if KMM_DEBUG >= 1
-void lockdep_acquire(enum lock_class c);	/* BUG on wrong order in this thread */
+void lockdep_acquire(enum lock_class c, bool trylock);	/* BUG on wrong order in this thread; a try may be out of order */
 void lockdep_release(enum lock_class c);
 bool lockdep_is_held(enum lock_class c);
 #else
-static inline void lockdep_acquire(enum lock_class c) { (void)c; }
+static inline void lockdep_acquire(enum lock_class c, bool trylock) { (void)c; (void)trylock; }
 static inline void lockdep_release(enum lock_class c) { (void)c; }
 static inline bool lockdep_is_held(enum lock_class c) { (void)c; return true; }
 #endif
@@ -38,7 +39,7 @@ static inline bool mutex_trylock(struct mutex *m, enum lock_class c)
 
 	if (!__atomic_compare_exchange_n(&m->state, &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return false;
-	lockdep_acquire(c);
+	lockdep_acquire(c, true);
 	return true;
 }
 
@@ -46,7 +47,7 @@ static inline void mutex_lock(struct mutex *m, enum lock_class c)
 {
 	u32 zero = 0;
 
-	lockdep_acquire(c);
+	lockdep_acquire(c, false);
 	if (unlikely(!__atomic_compare_exchange_n(&m->state, &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
 		__mutex_lock_slowpath(m);
 }

@@ -22,6 +22,9 @@ int outfile_hold(struct held_fd *held, int fd);
 /* The held descriptor, if the program has not closed it or put another file in its place; else -1. */
 int outfile_held(const struct held_fd *held);
 
+/* Opens a file for a report, empty; the descriptor or -errno. */
+int outfile_create(const char *path);
+
 /* Writes all; waits where a non-blocking descriptor is full. 0 or -errno, -EPIPE without a signal. */
 int outfile_write(int fd, const void *buf, size_t size);
 

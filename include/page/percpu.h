@@ -32,6 +32,7 @@ struct per_cpu_pages {
 struct pcpu {
 	struct mutex lock;	/* guards the slots where there is no rseq (lock mode) */
 	u32 cpu;
+	u32 last_cpu;		/* CPU number on which a slow path last ran with this area */
 	u32 gate;		/* threads inside the slow-path gate that entered on this CPU (mm/gate.h) */
 	u64 vmstat[NR_VMSTAT_ITEMS] __aligned(64);
 	struct per_cpu_pages pcp __aligned(64);

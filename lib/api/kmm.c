@@ -108,7 +108,7 @@ EXPORT_SYMBOL int kmm_find_vma(const void *addr, struct kmm_vma *vma)
 
 EXPORT_SYMBOL size_t kmm_alloc_pages_max(void)
 {
-	return 1ul << MAX_PAGE_ORDER;
+	return PAGEBLOCK_SIZE >> PAGE_SHIFT;	/* larger ones would need luck with their alignment */
 }
 
 EXPORT_SYMBOL void *kmm_alloc_pages(size_t nr_pages)

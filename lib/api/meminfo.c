@@ -66,7 +66,7 @@ void get_meminfo(struct meminfo *mi)
 		add_class(mi, cls);
 	mi->pcp = nr_pcp_pages() * PAGE_SIZE;
 	mi->large = minus(mi->managed, mi->free + mi->pcp + mi->slab);
-	mi->metadata = memblock_bytes();
+	mi->metadata = memblock_bytes() + mi->present / PAGE_SIZE * (sizeof(struct page) + sizeof(map_entry_t));
 	get_vmalloc_stat(&mi->vmalloc);
 	gate_leave();
 }

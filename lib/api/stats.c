@@ -26,7 +26,6 @@
 #include "os/outfile.h"
 #include "os/vm.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 
@@ -129,25 +128,12 @@ static bool parse_stats(const char *value)
 	return true;
 }
 
-static const char *accepted_stats(void)
-{
-	for (unsigned i = 0; i < nr_kmm_params; i++) {
-		if (strcmp(kmm_param_table[i].name, "STATS") == 0)
-			return kmm_param_table[i].accepted;
-	}
-	return "";
-}
-
 void kmm_stats_init(void)
 {
 	const char *value = kmm_params.stats;
 
-	if (value == NULL || strcmp(value, "0") == 0)
+	if (value == NULL || !parse_stats(value))	/* base/param.c has warned of a malformed one */
 		return;
-	if (!parse_stats(value)) {
-		pr_warn("KMM_STATS=%s is malformed: accepted is %s; no statistics are printed", value, accepted_stats());
-		return;
-	}
 	stats_config.on = true;
 	if (stats_config.path == NULL)
 		outfile_hold(&stats_config.fd, 2);
@@ -183,7 +169,7 @@ static void stats_to_path(const char *path, bool json)
 		pr_warn("KMM_STATS: the path is too long");
 		return;
 	}
-	fd = os_open(name, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY, 0666);
+	fd = outfile_create(name);
 	ret = fd;
 	if (fd >= 0) {
 		ret = stats_to_fd(fd, json);

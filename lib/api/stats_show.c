@@ -34,6 +34,7 @@
 #include "mm/vmalloc.h"
 #include "os/os.h"
 #include "os/vm.h"
+#include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/percpu.h"
 #include "page/sparse.h"
@@ -404,7 +405,7 @@ static void show_mm(struct seq_file *m)
 	seq_hex(m, "start_data", mm->start_data);
 	seq_hex(m, "end_data", mm->end_data);
 	seq_hex(m, "start_brk", mm->start_brk);
-	seq_hex(m, "brk", mm->brk);
+	seq_hex(m, "brk", mm->brk != 0 ? mm->brk : brk_end());
 	seq_hex(m, "start_stack", mm->start_stack);
 	seq_hex(m, "arg_start", mm->arg_start);
 	seq_hex(m, "arg_end", mm->arg_end);

@@ -22,7 +22,7 @@
 #include "os/os.h"
 #include <stddef.h>
 
-struct percpu_hot percpu_hot;
+struct percpu_hot percpu_hot = { .cs_offset = RSEQ_NOWHERE, .cpu_offset = RSEQ_NOWHERE };
 enum percpu_mode percpu_mode;
 
 #define RSEQ_SIG	    0x53053053u

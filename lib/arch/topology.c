@@ -25,8 +25,8 @@
  *	only tests do, builds in the other of two static tables.
  *
  * Kernel counterpart and what differs
- *	drivers/base/arch_topology.c. A cache that only one core uses is no domain to share anything in; then the
- *	next larger thing that has several cores is: NUMA node, package, machine.
+ *	drivers/base/arch_topology.c. A cache that only one core uses is no domain to share anything in; then NUMA
+ *	nodes or packages are.
  */
 #include "arch/topology.h"
 
@@ -133,19 +133,25 @@ static unsigned nr_of_type(hwloc_topology_t topo, hwloc_obj_type_t type, int *de
 		       : hw.get_nbobjs_by_depth(topo, *depth);
 }
 
-/* The depth of the smallest shared thing: see the theory statement. */
+/* The largest cache that cores share, else nodes or packages, of which there are more. See the theory statement. */
 static unsigned find_domains(hwloc_topology_t topo, unsigned nr_cores, int *depth)
 {
-	static const hwloc_obj_type_t types[] = { HWLOC_OBJ_L5CACHE, HWLOC_OBJ_L4CACHE, HWLOC_OBJ_L3CACHE,
-						  HWLOC_OBJ_L2CACHE, HWLOC_OBJ_NUMANODE, HWLOC_OBJ_PACKAGE };
+	static const hwloc_obj_type_t caches[] = { HWLOC_OBJ_L5CACHE, HWLOC_OBJ_L4CACHE, HWLOC_OBJ_L3CACHE,
+						   HWLOC_OBJ_L2CACHE };
+	unsigned nr, nr_packages;
+	int package_depth;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
-		unsigned nr = nr_of_type(topo, types[i], depth);
-
+	for (unsigned i = 0; i < ARRAY_SIZE(caches); i++) {
+		nr = nr_of_type(topo, caches[i], depth);
 		if (nr != 0 && (nr < nr_cores || nr_cores <= 1))
 			return nr;
 	}
-	return 0;
+	nr = nr_of_type(topo, HWLOC_OBJ_NUMANODE, depth);
+	nr_packages = nr_of_type(topo, HWLOC_OBJ_PACKAGE, &package_depth);
+	if (nr_packages <= nr)
+		return nr;
+	*depth = package_depth;
+	return nr_packages;
 }
 
 static void fill_domains(struct topology *t, hwloc_topology_t topo, unsigned nr_cores)

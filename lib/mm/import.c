@@ -16,11 +16,12 @@
  * What a line is
  *	a file: the program's is code, or data from start_data on; others are libraries if they are called *.so* or
  *	have code. Anonymous writable memory that touches the last data of a file is its bss. Memory in which the
- *	thread pointer of a task lies is that thread's stack (glibc puts both together).
+ *	thread pointer of a task lies is that thread's stack (glibc puts both together). Memory in libkmm's regions
+ *	is its sections and metadata.
  *
  * Locks
- *	None held; the registry locks for each range. dl_iterate_phdr() takes a lock of ld.so, therefore outside the
- *	gate. Two imports at a time are one too many: the second waits.
+ *	None held; the registry locks for each range. dl_iterate_phdr() takes a lock of ld.so, therefore best
+ *	outside the gate. Two imports at a time are one too many: the second waits.
  *
  * Kernel counterpart and what differs
  *	fs/binfmt_elf.c knows all this, since it made it.
@@ -28,11 +29,12 @@
 #include "mm/mm_struct.h"
 
 #include "base/align.h"
+#include "base/printk.h"
 #include "os/membarrier.h"
 #include "os/os.h"
 #include "os/procfs.h"
 #include "os/vm.h"
-#include "base/printk.h"
+#include "page/sparse.h"
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
@@ -105,6 +107,7 @@ static void classify_special(const struct proc_map *map, struct vm_area_struct *
 	set_name(vma, map->name);
 	if (strcmp(map->name, "[heap]") == 0) {
 		vma->kind = VMA_HEAP;
+		init_mm.brk = map->end;
 	} else if (strncmp(map->name, "[stack", 6) == 0) {
 		vma->kind = VMA_STACK;
 		vma->vm_flags |= VM_STACK;
@@ -144,6 +147,57 @@ static int import_main_stack(const struct import *im, struct vm_area_struct *vma
 	return ret;
 }
 
+/* The region of libkmm's own that addr lies in, or NULL and in *end where the next one above begins. */
+static const struct region *region_at(uintptr_t addr, uintptr_t *end)
+{
+	*end = UINTPTR_MAX;
+	for (unsigned i = 0; i < NR_REGIONS; i++) {
+		const struct region *r = &regions[i];
+
+		if (addr >= r->start && addr < r->end) {
+			*end = r->end;
+			return r;
+		}
+		if (r->start > addr && r->start < r->end)
+			*end = min(*end, r->start);
+	}
+	return NULL;
+}
+
+/* Sections and metadata are mapped under locks that come after ours, so they are recognised here. */
+static void classify_region(const struct region *r, struct vm_area_struct *vma)
+{
+	const void *p = (const void *)vma->vm_start;
+
+	if (r == &regions[REGION_NORMAL] && virt_addr_valid(p) && virt_to_page(p)->flags != 0)
+		vma->kind = VMA_KMM_NORMAL;
+	else if (r == &regions[REGION_MAP] || r == &regions[REGION_VMEMMAP] || r == &regions[REGION_PERCPU])
+		vma->kind = VMA_KMM_METADATA;
+	else
+		return;
+	vma->vm_flags |= VM_KMM;
+	set_name(vma, r->name);
+}
+
+/* A line of anonymous memory may reach over several regions: the kernel merges what looks alike. */
+static int import_anonymous(struct import *im, const struct proc_map *map, struct vm_area_struct *vma)
+{
+	int ret = 0;
+
+	while (ret == 0 && vma->vm_start < map->end) {
+		struct vm_area_struct piece = *vma;
+		uintptr_t end;
+		const struct region *r = region_at(vma->vm_start, &end);
+
+		piece.vm_end = min(map->end, end);
+		if (r != NULL)
+			classify_region(r, &piece);
+		ret = mm_import_range(im->generation, &piece);
+		vma->vm_start = piece.vm_end;
+	}
+	return ret;
+}
+
 static int import_map(const struct proc_map *map, void *arg)
 {
 	struct import *im = arg;
@@ -156,6 +210,8 @@ static int import_map(const struct proc_map *map, void *arg)
 	else
 		classify_anonymous(im, map, &vma);
 	im->last = vma;
+	if (vma.kind == VMA_OTHER && map->inode == 0)
+		return import_anonymous(im, map, &vma);
 	if (im->mm.arg_start >= map->start && im->mm.arg_start < map->end && im->mm.env_end <= map->end)
 		return import_main_stack(im, &vma);
 	return mm_import_range(im->generation, &vma);

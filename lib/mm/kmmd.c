@@ -40,6 +40,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+extern struct r_debug _r_debug __attribute__((weak));	/* strong, it would make ld.so a DT_NEEDED */
+
 #define RETRY_MS     100	/* between two looks whether there is a second thread */
 #define EXIT_WAIT_MS 100	/* exit waits that long for a kmmd in the middle of loading */
 
@@ -56,6 +58,12 @@ static bool set_state(enum kmmd_state from, enum kmmd_state to)
 	u32 expected = from;
 
 	return __atomic_compare_exchange_n(&kmmd_state, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+void kmmd_note_tasks(u32 nr)
+{
+	if (kmm_params.kthread == KTHREAD_ALWAYS && nr >= 2 && smp_load_acquire(&kmmd_state) == KMMD_IDLE)
+		WRITE_ONCE(kmmd_wanted, true);
 }
 
 bool kmmd_running(void)
@@ -112,6 +120,8 @@ static void find_runtime_libs(void)
 {
 	const struct link_map *map;
 
+	if (!&_r_debug)
+		return;
 	for (map = _r_debug.r_map; map != NULL; map = map->l_next) {
 		const char *name = map->l_name;
 
@@ -198,13 +208,11 @@ static bool kmmd_may_start(const void *caller)
 	if (now < READ_ONCE(next_look_ms))
 		return false;
 	if (!smp_load_acquire(&runtime.known)) {
-		static struct mutex once;
+		static bool busy;
 
-		if (!mutex_trylock(&once, LOCK_kmmd))
+		if (__atomic_exchange_n(&busy, true, __ATOMIC_RELAXED))
 			return false;
-		if (!runtime.known)
-			find_runtime_libs();
-		mutex_unlock(&once, LOCK_kmmd);
+		find_runtime_libs();
 	}
 	if (called_by_runtime(caller))
 		return false;

@@ -34,11 +34,12 @@
  *	as VMAs change at most once per mapping of megabytes.
  *
  * Fork and init
- *	Nothing to set up. The child inherits the registry as it inherits the mappings.
+ *	Empty from the start; mm_init() only enters the main thread. The child inherits the registry as it inherits the mappings.
  */
 #include "mm/mm_struct.h"
 
 #include "base/bug.h"
+#include "mm/gate.h"
 #include "mm/kmmd.h"
 #include "os/os.h"
 #include "page/memblock.h"
@@ -71,6 +72,11 @@ static struct {
 static int importing_pid;
 
 #define to_vma(node) rb_entry(node, struct vm_area_struct, vm_rb)
+
+int mm_init(void)
+{
+	return current_task() != NULL ? 0 : -ENOMEM;
+}
 
 /* --- writing; mmap lock held -------------------------------------------------------------------------- */
 
@@ -183,12 +189,12 @@ static void __erase_vma(struct vm_area_struct *vma)
 	}
 }
 
-/* Sleeps for a grace period and frees what was retired before. Outside the gate, no lock held. */
+/* Sleeps for a grace period and frees what was retired before. Not inside the gate: then it waits for another time. */
 static void free_retired_vmas(void)
 {
 	struct vm_area_struct *vma, *next;
 
-	if (!kmm_rcu_loaded())
+	if (!kmm_rcu_loaded() || gate_is_inside())
 		return;
 	mutex_lock(&mmap_lock, LOCK_mmap);
 	vma = retired.first;

@@ -17,7 +17,7 @@
  *	Fork takes urcu's locks before it closes the gate. Thread exit unregisters by a pthread key, outside the gate.
  *
  * Kernel counterpart and what differs
- *	kernel/rcu/. There is no call_rcu: liburcu would start a thread for it. Who frees batches and waits.
+ *	kernel/rcu/. There is no call_rcu here: liburcu would start a thread for it. Who frees batches and waits.
  *
  * Fork and init
  *	The child keeps the library; its registry is pruned to the calling thread. A program that brings liburcu-bp
@@ -25,6 +25,7 @@
  */
 #include "mm/kmmd.h"
 
+#include "mm/gate.h"
 #include "mm/mm_struct.h"
 #include <dlfcn.h>
 #include <errno.h>
@@ -95,7 +96,7 @@ bool kmm_rcu_read_lock(void)
 	if (!kmm_rcu_loaded())
 		return false;
 	task = current_task();
-	if (task == NULL || task->gate_depth != 0)
+	if (task == NULL || gate_is_inside())
 		return false;
 	if (unlikely(!task->rcu_registered)) {
 		int saved = errno;
@@ -119,7 +120,7 @@ void kmm_synchronize_rcu(void)
 
 	if (!kmm_rcu_loaded())
 		return;
-	VM_BUG_ON(current_task() != NULL && current_task()->gate_depth != 0);
+	VM_BUG_ON(gate_is_inside());
 	urcu.synchronize();
 	errno = saved;
 }

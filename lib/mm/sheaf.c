@@ -23,6 +23,9 @@
  *
  *   owner: read top .. commit top'            drainer: xchg(stop) ; membarrier ; load == stop ?
  *
+ * Signal handlers. A handler may interrupt a slow path of its own thread, which holds locks. It knows by gate_is_
+ * inside(), and then only tries locks, takes a larger object if need be, and puts what it frees on a list (slub.c).
+ *
  * Locks. node, one at a time; drain around drain_cpu(). Fork: everything happens inside the gate.
  *
  * Kernel counterpart. mm/slub.c: struct slub_percpu_sheaves, struct node_barn, barn_replace_empty_sheaf, __pcs_replace_
@@ -201,13 +204,35 @@ static void reverse(void **p, unsigned nr)
 		swap(p[i], p[nr - 1 - i]);
 }
 
-/* A sheaf with objects: from the barn, else filled from slabs. NULL when out of memory. */
+/*
+ * A full sheaf of an area that was last used on a hardware thread of the same core: its objects are in the same
+ * first-level cache, so taking them is no false sharing.
+ */
+static struct sheaf *get_sibling_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
+{
+	u32 core = topology_core(pcpu_of(cpu)->last_cpu), sibling;
+	struct sheaf *sh = NULL;
+
+	if (!topology_siblings(pcpu_of(cpu)->last_cpu, &sibling, 1))
+		return NULL;
+	for (u32 other = 0; other < nr_percpu_areas() && !sh; other++)
+		if (other != cpu && topology_core(READ_ONCE(pcpu_of(other)->last_cpu)) == core)
+			sh = barn_get(other, cls, nr);
+	return sh;
+}
+
+/* A sheaf with objects: from the barn, from a sibling's, else filled from slabs. NULL when out of memory. */
 static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 {
 	struct sheaf *sh = barn_get(cpu, cls, nr);
 
 	if (sh) {
 		count_vm_event(VM_barn_get);
+		return sh;
+	}
+	sh = get_sibling_sheaf(cpu, cls, nr);
+	if (sh) {
+		count_vm_event(VM_sheaf_neighbour);
 		return sh;
 	}
 	sh = get_empty_sheaf(cpu);
@@ -228,8 +253,10 @@ static int cpu_area(void)
 {
 	unsigned cpu = this_cpu_id();
 
-	if (likely(cpu < nr_percpu_areas()) || percpu_online(cpu) == 0)
+	if (likely(cpu < nr_percpu_areas()) || percpu_online(cpu) == 0) {
+		WRITE_ONCE(pcpu_of(cpu)->last_cpu, (u32)os_getcpu());
 		return (int)cpu;
+	}
 	return nr_percpu_areas() ? (int)(cpu % nr_percpu_areas()) : -1;
 }
 
@@ -263,8 +290,11 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 
 	if (obj)
 		return obj;
+	if (unlikely(gate_is_inside()))	/* a signal handler on top of a slow path */
+		return slab_alloc_nested(cls);
 	gate_enter();
 	current_task();
+	free_deferred();
 	obj = refill_and_alloc(cls);
 	if (unlikely(!obj) && try_to_free_pages(0, 0))
 		obj = refill_and_alloc(cls);
@@ -307,7 +337,12 @@ void free_object_slowpath(map_entry_t e, void *obj)
 {
 	if (percpu_push(e, obj))
 		return;
+	if (unlikely(gate_is_inside())) {
+		defer_free(obj);
+		return;
+	}
 	gate_enter();
+	free_deferred();
 	free_into_new_sheaf(e, obj);
 	gate_leave();
 }

@@ -37,6 +37,7 @@
 #include <string.h>
 
 #define SLAB_LIMBO	0xfe
+#define NESTED_TRIES	100
 #define MOSTLY_FREE_KEPT 4	/* slabs at least 3/4 free that a CPU's node keeps for itself */
 
 struct bitmap16 { u64 w[2]; };
@@ -293,6 +294,39 @@ unsigned slab_alloc_bulk(unsigned home, unsigned cls, void **p, unsigned want)
 	got = __take_from_partial(n, p, want);
 	mutex_unlock(&n->lock, LOCK_node);
 	return got;
+}
+
+static void *try_take_object(unsigned cls)
+{
+	void *obj = NULL;
+	unsigned home;
+
+	for (unsigned i = 0; !obj && home_by_index(i, &home); i++) {
+		struct kmem_cache_node *n = get_node(home, cls);
+
+		if (!n || !READ_ONCE(n->nr_partial) || !mutex_trylock(&n->lock, LOCK_node))
+			continue;
+		__take_from_partial(n, &obj, 1);
+		mutex_unlock(&n->lock, LOCK_node);
+	}
+	return obj;
+}
+
+/* Locks of other threads become free some time; only the interrupted thread's own ones do not. */
+void *slab_alloc_nested(unsigned cls)
+{
+	for (int tries = 0; tries < NESTED_TRIES; tries++) {
+		for (unsigned c = cls; c < NR_KMALLOC_CLASSES; c++) {
+			void *obj = percpu_pop(c);
+
+			if (!obj)
+				obj = try_take_object(c);
+			if (obj)
+				return obj;
+		}
+		os_yield();
+	}
+	return NULL;
 }
 
 /* --- freeing ---------------------------------------------------------------------------------------------- */

@@ -13,12 +13,14 @@
 #include "internal.h"
 
 #include "base/bug.h"
+#include "base/printk.h"
 #include "mm/gate.h"
 #include "mm/vmalloc.h"
 #include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/reclaim.h"
 #include "page/sparse.h"
+#include <errno.h>
 #include <string.h>
 
 static size_t slab_scan(u64 max_age_ms)
@@ -29,6 +31,7 @@ static size_t slab_scan(u64 max_age_ms)
 }
 
 static struct shrinker slab_shrinker = { .name = "slab", .scan = slab_scan };
+static struct shrinker vmalloc_shrinker = { .name = "vmalloc", .scan = purge_vmap_area_lazy };
 
 static int prepare_cpu(unsigned cpu)
 {
@@ -41,6 +44,7 @@ int kmem_cache_init(void)
 	create_kmalloc_caches();
 	percpu_prepare = prepare_cpu;
 	register_shrinker(&slab_shrinker);
+	register_shrinker(&vmalloc_shrinker);
 	return percpu_online(0);
 }
 
@@ -63,18 +67,21 @@ static void *alloc_large_pages(size_t size, size_t align, bool *zeroed)
 
 static void *__kmalloc_large(size_t size, size_t align, bool *zeroed)
 {
+	void *p = NULL;
+
 	if (size <= KMALLOC_LARGE_MAX && align <= PAGEBLOCK_SIZE)
-		return alloc_large_pages(size, align, zeroed);
-	return vmalloc_aligned(size, align, zeroed);
+		p = alloc_large_pages(size, align, zeroed);
+	return p ? p : vmalloc_aligned(size, align, zeroed);
 }
 
 void *kmalloc_large(size_t size, size_t align, bool *zeroed)
 {
 	void *p;
 
-	if (size > PTRDIFF_MAX)
+	if (size > PTRDIFF_MAX || unlikely(gate_is_inside()))	/* not in a signal handler inside a slow path */
 		return NULL;
 	gate_enter();
+	free_deferred();
 	p = __kmalloc_large(size, align, zeroed);
 	if (unlikely(!p) && try_to_free_pages(0, 0))
 		p = __kmalloc_large(size, align, zeroed);
@@ -122,32 +129,74 @@ void *krealloc_large(void *p, size_t new_size)
 
 /* --- any pointer ------------------------------------------------------------------------------------------- */
 
+static void free_vmalloc(void *p)
+{
+	int ret = vfree(p);
+
+	if (ret == -EALREADY)
+		panic("double free of %p (vmalloc block)", p);
+	if (ret)
+		handle_foreign_free(p);
+}
+
+/* Inside the gate. */
+static void free_block(void *p)
+{
+	if (virt_addr_valid(p) && !((uintptr_t)p & 15))
+		free_large_pages(p);
+	else
+		free_vmalloc(p);
+}
+
+void *deferred;		/* blocks linked by their first word */
+
+void defer_free(void *p)
+{
+	void *head = READ_ONCE(deferred);
+
+	do
+		*(void **)p = head;
+	while (!__atomic_compare_exchange_n(&deferred, &head, p, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+}
+
+void __free_deferred(void)
+{
+	void *next, *p = __atomic_exchange_n(&deferred, NULL, __ATOMIC_ACQUIRE);
+
+	for (; p; p = next) {
+		unsigned cls = virt_addr_valid(p) ? map_entry(virt_to_pfn(p)) & MAP_CLASS_MASK : 0;
+
+		next = *(void **)p;
+		if (cls && cls < NR_KMALLOC_CLASSES)
+			slab_free_bulk(cls, &p, 1);
+		else
+			free_block(p);
+	}
+}
+
 void kfree_slowpath(void *p)
 {
-	map_entry_t e;
-	unsigned cls;
+	map_entry_t e = virt_addr_valid(p) && !((uintptr_t)p & 15) ? map_entry(virt_to_pfn(p)) : 0;
+	unsigned cls = e & MAP_CLASS_MASK;
 
-	if (!virt_addr_valid(p) || (uintptr_t)p & 15) {
-		if (vmalloc_usable(p)) {
-			gate_enter();
-			vfree(p);
-			gate_leave();
-			return;
-		}
+	if (likely(cls && cls < NR_KMALLOC_CLASSES)) {
+		free_object_slowpath(e, p);
+		return;
+	}
+	if (cls == MAP_CLASS_BOOT)
+		return;
+	if (cls != MAP_CLASS_LARGE && !vmalloc_region_contains(p)) {
 		handle_foreign_free(p);
 		return;
 	}
-	e = map_entry(virt_to_pfn(p));
-	cls = e & MAP_CLASS_MASK;
-	if (likely(cls && cls < NR_KMALLOC_CLASSES)) {
-		free_object_slowpath(e, p);
-	} else if (cls == MAP_CLASS_LARGE) {
-		gate_enter();
-		free_large_pages(p);
-		gate_leave();
-	} else if (cls != MAP_CLASS_BOOT) {
-		handle_foreign_free(p);
+	if (unlikely(gate_is_inside())) {
+		defer_free(p);
+		return;
 	}
+	gate_enter();
+	free_deferred();
+	free_block(p);
+	gate_leave();
 }
 
 size_t ksize(const void *p)

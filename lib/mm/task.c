@@ -3,8 +3,8 @@
  * task.c - one task_struct for each thread that has met a slow path.
  *
  * Purpose
- *	To say which threads use the allocator, to keep what belongs to a thread (its memory group, how deep it is
- *	inside the gate), and to find it again in two instructions.
+ *	To say which threads use the allocator, to keep what belongs to a thread (its memory group, whether liburcu
+ *	knows it), and to find it again in two instructions.
  *
  * Objects
  *	task_tree holds tasks by thread pointer. A thread keeps the address of its task in `current`, the one
@@ -34,6 +34,7 @@
 #include "mm/mm_struct.h"
 
 #include "base/bug.h"
+#include "mm/kmmd.h"
 #include "os/os.h"
 #include "page/memblock.h"
 #include <pthread.h>
@@ -106,11 +107,11 @@ static __cold struct task_struct *make_current(void)
 		task->comm[0] = '\0';
 		task->mm = &init_mm;
 		task->memcg = 0;
-		task->gate_depth = 0;
 		task->rcu_registered = false;
 	}
 	mutex_unlock(&task_lock, LOCK_task);
 	current = task;
+	kmmd_note_tasks(nr_tasks());
 	return task;
 }
 
@@ -139,20 +140,19 @@ void for_each_task(void (*fn)(struct task_struct *, void *), void *arg)
 
 int task_in_range(uintptr_t start, uintptr_t end)
 {
+	struct task_struct *task = NULL;
 	struct rb_node *node;
 	int pid = 0;
 
 	mutex_lock(&task_lock, LOCK_task);
-	for (node = task_tree.node; node != NULL && pid == 0;) {
-		struct task_struct *task = to_task(node);
-
-		if (task->thread_pointer < start)
-			node = node->right;
-		else if (task->thread_pointer >= end)
-			node = node->left;
-		else
-			pid = task->pid;
+	for (node = task_tree.node; node != NULL;) {
+		task = to_task(node);
+		if (task->thread_pointer >= start && task->thread_pointer < end)
+			break;
+		node = task->thread_pointer < start ? node->right : node->left;
 	}
+	if (node != NULL && os_thread_alive(task->pid))
+		pid = task->pid;
 	mutex_unlock(&task_lock, LOCK_task);
 	return pid;
 }

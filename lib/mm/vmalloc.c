@@ -592,13 +592,18 @@ void *vrealloc(void *p, size_t new_size)
 	return (void *)va->va_start;
 }
 
+bool vmalloc_region_contains(const void *p)
+{
+	return (uintptr_t)p >= vmap.space.start && (uintptr_t)p < vmap.space.end;
+}
+
 bool find_vmap_area(const void *p, struct vmap_area *copy)
 {
 	uintptr_t addr = (uintptr_t)p;
 	struct vmap_area *va;
 	bool found;
 
-	if (addr < vmap.space.start || addr >= vmap.space.end)
+	if (!vmalloc_region_contains(p))
 		return false;
 	vmap_lock();
 	va = __find_area(addr);

@@ -5,8 +5,8 @@
  * Purpose. Critical sections here are short (an exchange, a list operation, at worst the filling of a sheaf), so a
  * waiter spins for about a microsecond before it sleeps. On one CPU spinning is useless and harmless.
  *
- * Locks. With KMM_DEBUG the order of lockclass.def is checked in each thread: a bit mask of held ranks in a
- * thread-local word, no lock of a rank at or below the highest held may be taken. (Locks of one rank do not nest.)
+ * Locks. With KMM_DEBUG the order of lockclass.def is checked in each thread: no lock of a rank at or below the
+ * highest held may be waited for (locks of one rank do not nest), only tried.
  *
  * Kernel counterpart: kernel/locking/mutex.c (optimistic spinning), kernel/locking/lockdep.c. The three-state
  * protocol is from Ulrich Drepper, "Futexes Are Tricky" (2011).
@@ -52,24 +52,25 @@ void __mutex_wake(struct mutex *m)
 }
 
 #if KMM_DEBUG >= 1
-static __thread u32 held_locks __initial_exec;
+static __thread u8 held_locks[NR_LOCK_CLASSES] __initial_exec;
 
-void lockdep_acquire(enum lock_class c)
+void lockdep_acquire(enum lock_class c, bool trylock)
 {
-	if (held_locks >> c)
-		__bug(__FILE__, __LINE__, "lock order of lockclass.def violated");
-	held_locks |= 1u << c;
+	for (unsigned higher = c; !trylock && higher < NR_LOCK_CLASSES; higher++)
+		if (held_locks[higher])
+			__bug(__FILE__, __LINE__, "lock order of lockclass.def violated");
+	held_locks[c]++;
 }
 
 void lockdep_release(enum lock_class c)
 {
-	if (!(held_locks & 1u << c))
+	if (!held_locks[c])
 		__bug(__FILE__, __LINE__, "unlock of a lock that this thread does not hold");
-	held_locks &= ~(1u << c);
+	held_locks[c]--;
 }
 
 bool lockdep_is_held(enum lock_class c)
 {
-	return held_locks & 1u << c;
+	return held_locks[c] != 0;
 }
 #endif

@@ -64,6 +64,11 @@ int outfile_held(const struct held_fd *held)
 	return dev == held->dev && ino == held->ino ? held->fd : -1;
 }
 
+int outfile_create(const char *path)
+{
+	return os_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY, 0666);
+}
+
 static void block_sigpipe(u64 *old_mask, bool *was_pending)
 {
 	u64 pending = 0, block = SIGPIPE_BIT;

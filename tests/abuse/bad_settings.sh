@@ -2,7 +2,7 @@
 # A bad KMM_ setting gives exactly one line that names variable, value and what is accepted; the program runs on with
 # the default. Every row of the table is tried, whatever rows there are.
 set -eu
-lib=$KMM_LIB kmm=$KMM_TOOL
+lib=$LIBKMM kmm=$LIBKMM_TOOL
 failed=0
 
 # The program's environment has only what a case says: not even what the test harness set.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * usable_size_invalid.c - malloc_usable_size() of a local variable.
+ * usable_size_invalid.c - malloc_usable_size() of a local variable: 0, it is no block.
  */
 #include "abuse.h"
 

@@ -3,10 +3,10 @@
  * torture.h - what the behavioural tests share: seed, clock, random numbers, stamped objects, failure.
  *
  * Purpose: a test is one program that runs under any malloc, returns 0 and says what failed otherwise.
- *   KMM_TEST_SEED=n   repeats a run (each test prints its seed)
- *   KMM_TORTURE=1     minutes instead of seconds
- *   KMM_TEST_LIB=x    the test fails unless malloc comes from a file of that base name
- *   KMM_TEST_ABORT=1  a failure aborts, for a core file; KMM_TEST_HANG=1: a deadlock stays, for gdb
+ *   LIBKMM_TEST_SEED=n   repeats a run (each test prints its seed)
+ *   LIBKMM_TORTURE=1     minutes instead of seconds
+ *   LIBKMM_TEST_LIB=x    the test fails unless malloc comes from a file of that base name
+ *   LIBKMM_TEST_ABORT=1  a failure aborts, for a core file; LIBKMM_TEST_HANG=1: a deadlock stays, for gdb
  *
  * Objects: word 0 of every stamped object says whose it is,
  *     | magic 16 | epoch 16 | owner 32 |
@@ -60,7 +60,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static inline void t_fail(const 
 	buf[n++] = '\n';
 	if (write(STDERR_FILENO, buf, (size_t)n) < 0)
 		_exit(3);
-	if (getenv("KMM_TEST_ABORT"))
+	if (getenv("LIBKMM_TEST_ABORT"))
 		abort();
 	_exit(1);
 }
@@ -74,7 +74,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static inline void t_fail(const 
 static inline void t_hung(int sig)
 {
 	(void)sig;
-	if (getenv("KMM_TEST_HANG")) {
+	if (getenv("LIBKMM_TEST_HANG")) {
 		static const char msg[] = "hung; waiting for a debugger\n";
 
 		if (write(STDERR_FILENO, msg, sizeof(msg) - 1) < 0)
@@ -103,7 +103,7 @@ static inline bool t_on_kmm(void)
 
 static inline void t_start(const char *name)
 {
-	const char *seed = getenv("KMM_TEST_SEED"), *lib = getenv("KMM_TEST_LIB"), *torture = getenv("KMM_TORTURE");
+	const char *seed = getenv("LIBKMM_TEST_SEED"), *lib = getenv("LIBKMM_TEST_LIB"), *torture = getenv("LIBKMM_TORTURE");
 	struct timespec ts;
 	Dl_info info;
 

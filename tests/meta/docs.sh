@@ -2,11 +2,11 @@
 # The table of settings in the README and in the man page is the one of include/base/tunables.def; the man pages are clean.
 set -eu
 cd "$top_srcdir"
-tools/gen-doc --check "$KMM_TOOL" README.md man/libkmm.7
+tools/gen-doc --check "$LIBKMM_TOOL" README.md man/libkmm.7
 
 # And the check would notice: a changed copy is refused.
 sed 's/params:begin -->/&\n| `KMM_GONE` | `0` | 0 | an old setting |/' README.md >"$TMPDIR/README.md"
-if tools/gen-doc --check "$KMM_TOOL" "$TMPDIR/README.md" 2>/dev/null; then
+if tools/gen-doc --check "$LIBKMM_TOOL" "$TMPDIR/README.md" 2>/dev/null; then
 	echo "gen-doc --check does not see a change"
 	exit 1
 fi

@@ -38,6 +38,11 @@ static void *(*volatile do_aligned_alloc)(size_t, size_t) = aligned_alloc;
 static void *(*volatile do_valloc)(size_t) = valloc;
 static void *(*volatile do_pvalloc)(size_t) = pvalloc;
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static struct mallinfo (*volatile do_mallinfo)(void) = mallinfo;
+#pragma GCC diagnostic pop
+
 static const size_t sizes[] = { 1, 7, 8, 15, 16, 17, 24, 48, 100, 128, 129, 200, 1000, 1024, 1025, 4096, 4097, 10000,
 	65536, 100000, 262144, 262145, 1000000, 2097152, 2097153, 5000000 };
 #define NR_SIZES (sizeof(sizes) / sizeof(sizes[0]))
@@ -401,7 +406,7 @@ static void test_mallinfo(void)
 		block[i] = do_malloc(SIZE);
 	big = do_malloc(BIG);
 	b = mallinfo2();
-	old = mallinfo();
+	old = do_mallinfo();
 	CHECK(b.arena >= (size_t)N * SIZE);
 	CHECK(b.uordblks >= a.uordblks + (size_t)N * SIZE * 95 / 100);
 	CHECK(b.arena == b.uordblks + b.fordblks);

@@ -85,7 +85,7 @@ static void test_find_vma(void)
 
 static void test_pages(void)
 {
-	static const size_t counts[] = { 1, 2, 3, 5, 8, 9, 100, 513, 4000 };
+	static const size_t counts[] = { 1, 2, 3, 5, 8, 9, 100, 257, 500, 511, 512 };
 	enum { N = sizeof(counts) / sizeof(counts[0]) };
 	char *block[N];
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # kmm run: what it starts, what it refuses and with which words and exit status; kmm params and the rest of the tool.
 set -eu
-lib=$KMM_LIB kmm=$KMM_TOOL
-unset KMM_LIB KMM_LIB_DEBUG KMM_TOOL KMM_TORTURE LD_PRELOAD || :
+lib=$LIBKMM kmm=$LIBKMM_TOOL
+unset LIBKMM LIBKMM_DEBUG LIBKMM_TOOL LIBKMM_TORTURE LD_PRELOAD || :
 cd "$TMPDIR"
 failed=0 nr=0
 

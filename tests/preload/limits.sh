@@ -4,16 +4,16 @@
 # limits.sh - runs limits and other small programs in surroundings that are not the usual ones: little address
 # space, no /proc, no rseq, closed descriptors, set-user-id, strict overcommit, under strace.
 #
-#   limits.sh		tests/run gives KMM_LIB and top_builddir
+#   limits.sh		tests/run gives LIBKMM and top_builddir
 #
-# With KMM_LIB empty the programs run on libc, and what only libkmm promises is left out.
+# With LIBKMM empty the programs run on libc, and what only libkmm promises is left out.
 # limits-direct is limits.c linked against libkmm.so instead of preloaded: a set-user-id program ignores LD_PRELOAD.
-# KMM_TORTURE=1 tries strict overcommit too, which changes a setting of the machine for a moment.
+# LIBKMM_TORTURE=1 tries strict overcommit too, which changes a setting of the machine for a moment.
 #
 # timeout: 300
 
 set -u
-lib=${KMM_LIB-}
+lib=${LIBKMM-}
 bin=$top_builddir/tests/preload
 storm=$top_builddir/tests/fork/fork_storm
 tmp=$(mktemp -d) || exit 99
@@ -34,7 +34,7 @@ trap 'exit 99' INT TERM
 on()
 {
 	if [ -n "$lib" ]; then
-		KMM_TEST_LIB=${lib##*/} LD_PRELOAD=$lib "$@"
+		LIBKMM_TEST_LIB=${lib##*/} LD_PRELOAD=$lib "$@"
 	else
 		"$@"
 	fi
@@ -119,7 +119,7 @@ no_proc()
 {
 	# a private mount namespace with an empty file system over /proc
 	unshare -m sh -c 'mount -t tmpfs none /proc && [ ! -e /proc/self ] && exec "$@"' sh \
-		env ${lib:+LD_PRELOAD="$lib" KMM_TEST_LIB="${lib##*/}"} "$@"
+		env ${lib:+LD_PRELOAD="$lib" LIBKMM_TEST_LIB="${lib##*/}"} "$@"
 }
 if unshare -m sh -c 'mount -t tmpfs none /proc' 2>/dev/null; then
 	check "no /proc: work" no_proc "$bin/limits" work
@@ -168,8 +168,8 @@ overcommit()
 	restore=
 	return $rc
 }
-if [ "${KMM_TORTURE:-0}" = 0 ]; then
-	skip "strict overcommit" "only with KMM_TORTURE=1"
+if [ "${LIBKMM_TORTURE:-0}" = 0 ]; then
+	skip "strict overcommit" "only with LIBKMM_TORTURE=1"
 elif [ ! -w /proc/sys/vm/overcommit_memory ]; then
 	skip "strict overcommit" "cannot be set here"
 else

@@ -15,7 +15,9 @@
  * Objects: stamped. One that the interrupted malloc already had in its hands and that the handler was given too,
  * or one that two interrupted frees both put back, is seen by its second owner.
  *
- * modes: auto lock norseq
+ * In the lock mode nothing is promised: a thread that finds every area locked goes the slow way.
+ *
+ * modes: auto
  */
 #include "../common/torture.h"
 

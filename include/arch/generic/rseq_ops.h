@@ -32,4 +32,5 @@ static inline u32 rseq_cpu_index(void)
 	return 0;
 }
 
+#define RSEQ_NOWHERE 0
 #define HAVE_RSEQ_OPS 0

@@ -39,6 +39,19 @@
 	[cs] "r"(percpu_hot.cs_offset), [cpu] "r"(percpu_hot.cpu_offset),      \
 	[nr] "m"(percpu_hot.nr_rseq), [base] "m"(percpu_hot.base), [shift] "i"(PERCPU_SHIFT)
 
+/*
+ * What a section that failed returns. GCC (12.2, Debian 12) merges `return old` and `return NULL` behind an asm goto
+ * into one return of the output register, whatever is in it: percpu_exchange() then reported every failure as a
+ * success. A NULL whose origin it cannot see keeps the two apart, and costs the fast path nothing.
+ */
+static __always_inline void *rseq_failed(void)
+{
+	void *none = NULL;
+
+	__asm__ __volatile__("" : "+r"(none));
+	return none;
+}
+
 static __always_inline void *rseq_pop(unsigned long slot)
 {
 	void *obj;
@@ -61,7 +74,7 @@ static __always_inline void *rseq_pop(unsigned long slot)
 		__builtin_unreachable();	/* so that the caller need not test again */
 	return obj;
 slow:
-	return NULL;
+	return rseq_failed();
 }
 
 static __always_inline bool rseq_push(map_entry_t e, void *obj)
@@ -84,7 +97,7 @@ static __always_inline bool rseq_push(map_entry_t e, void *obj)
 		"addq $8, %%rdx\n\t"
 		"movq %%rdx, (%%rcx,%[slot],8)\n"
 		RSEQ_END
-		: [slot] "+r"(slot)
+		: [slot] "+&r"(slot)
 		: RSEQ_INPUTS, [obj] "r"(obj), [home] "r"(home), [remote] "i"(SLOT_REMOTE)
 		: "rax", "rcx", "rdx", "memory", "cc"
 		: slow);
@@ -115,7 +128,7 @@ static inline void **rseq_exchange(unsigned cpu, unsigned slot, void **new_top)
 		: slow);
 	return old;
 slow:
-	return NULL;
+	return rseq_failed();
 }
 
 /* The index in the caller's rseq area; only meaningful when the mode is RSEQ. */
@@ -126,5 +139,12 @@ static inline u32 rseq_cpu_index(void)
 	__asm__ __volatile__("movl %%fs:(%1), %0" : "=r"(cpu) : "r"(percpu_hot.cpu_offset));
 	return cpu;
 }
+
+/*
+ * A section stores the address of its descriptor before it learns that no area may be used (before the boot and in the
+ * lock mode). Until rseq is in use cs_offset therefore leads to a word of the thread's control block that glibc keeps
+ * unused for ever: unused_vgetcpu_cache in sysdeps/x86_64/nptl/tls.h. (Offset 0 would be the block's own address.)
+ */
+#define RSEQ_NOWHERE 0x38
 
 #define HAVE_RSEQ_OPS 1

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/* kmmd: when it starts and when not, that it goes unnoticed, what it loads, fork and exit in the middle. */
+#include "mm/kmmd.h"
+
+#include "arch/topology.h"
+#include "base/param.h"
+#include "base/printk.h"
+#include "mm/mm_struct.h"
+#include "os/os.h"
+#include "os/vm.h"
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { AUTO, NEVER, ALWAYS };
+
+static int second_state;
+
+static void *second_thread(void *arg)
+{
+	current_task();
+	__atomic_store_n(&second_state, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&second_state, __ATOMIC_ACQUIRE) != 2)
+		usleep(1000);
+	return arg;
+}
+
+static void setup(void)
+{
+	os_init();
+	cr_assert_eq(mm_init(), 0);
+	kmmd_wanted = true;
+}
+
+static void start_second_thread(void)
+{
+	pthread_t second;
+
+	cr_assert_eq(pthread_create(&second, NULL, second_thread, NULL), 0);
+	pthread_detach(second);
+	while (__atomic_load_n(&second_state, __ATOMIC_ACQUIRE) != 1)
+		usleep(1000);
+}
+
+TestSuite(kmmd, .init = setup, .timeout = 60);
+
+/* As a slow path does it; our own text is the program's. */
+static void consider(void)
+{
+	usleep(120000);		/* it looks ten times a second at most */
+	kmmd_consider((const void *)(uintptr_t)&consider);
+}
+
+static void wait_until_loaded(void)
+{
+	for (unsigned i = 0; i < 20000 && kmmd_running(); i++)
+		usleep(1000);
+	cr_assert(!kmmd_running());
+	cr_assert(topology_loaded());
+	cr_assert(kmm_rcu_loaded());
+}
+
+static unsigned nr_threads(int *other, const char *comm)
+{
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *de;
+	unsigned nr = 0;
+	char name[16];
+
+	while ((de = readdir(dir)) != NULL) {
+		if (de->d_name[0] == '.')
+			continue;
+		nr++;
+		if (os_thread_comm(atoi(de->d_name), name) == 0 && comm != NULL && strcmp(name, comm) == 0)
+			*other = atoi(de->d_name);
+	}
+	closedir(dir);
+	return nr;
+}
+
+Test(kmmd, not_in_a_single_threaded_program)
+{
+	unsigned nr_before = nr_threads(NULL, NULL);
+
+	consider();
+	cr_assert(!kmmd_running());
+	cr_assert(kmmd_wanted, "it may come later");
+	cr_assert_eq(nr_threads(NULL, NULL), nr_before);
+}
+
+Test(kmmd, not_when_switched_off)
+{
+	start_second_thread();
+	kmm_params.kthread = NEVER;
+	consider();
+	cr_assert(!kmmd_running());
+	cr_assert(!kmmd_wanted);
+}
+
+Test(kmmd, wanted_at_the_second_thread)
+{
+	kmmd_wanted = false;
+	kmm_params.kthread = AUTO;
+	start_second_thread();
+	cr_assert(!kmmd_wanted);
+	kmm_params.kthread = ALWAYS;
+	second_state = 0;
+	start_second_thread();
+	cr_assert(kmmd_wanted);
+	consider();
+	wait_until_loaded();
+}
+
+Test(kmmd, not_for_calls_from_libc_or_the_loader)
+{
+	void *in_loader = dlsym(RTLD_DEFAULT, "__tls_get_addr");
+
+	start_second_thread();
+	usleep(120000);
+	kmmd_consider(dlsym(RTLD_DEFAULT, "qsort"));
+	cr_assert(!kmmd_running());
+	cr_assert_not_null(in_loader);
+	kmmd_consider(in_loader);
+	cr_assert(!kmmd_running());
+	kmmd_consider((const void *)(uintptr_t)&setup);
+	cr_assert(kmmd_running() || topology_loaded());
+	wait_until_loaded();
+}
+
+static int consider_in_vfork_child(void *arg)
+{
+	(void)arg;
+	kmmd_consider((const void *)(uintptr_t)&setup);
+	return kmmd_running();
+}
+
+Test(kmmd, not_in_a_vfork_child)
+{
+	static char stack[65536] __aligned(64);
+	int status = -1;
+	pid_t pid;
+
+	start_second_thread();
+	usleep(120000);
+	pid = clone(consider_in_vfork_child, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+	waitpid(pid, &status, 0);
+	cr_assert_eq(status, 0);
+	consider();
+	wait_until_loaded();
+}
+
+Test(kmmd, loads_and_ends)
+{
+	unsigned nr_before = nr_threads(NULL, NULL);	/* Criterion has a thread of its own */
+	int errno_before = errno = 77;
+	char name[16];
+
+	start_second_thread();
+	errno = errno_before;
+	consider();
+	cr_assert_eq(errno, 77);
+	cr_assert(!kmmd_wanted);
+	wait_until_loaded();
+	for (unsigned i = 0; i < 1000 && nr_threads(NULL, NULL) != nr_before + 1; i++)
+		usleep(1000);
+	cr_assert_eq(nr_threads(NULL, NULL), nr_before + 1);
+	cr_assert_eq(os_thread_comm(getpid(), name), 0);
+	cr_assert_str_neq(name, "kmmd");
+	cr_assert_geq(fcntl(0, F_GETFD), 0, "it closed our descriptors");
+	cr_assert_geq(fcntl(2, F_GETFD), 0);
+	consider();
+	cr_assert(!kmmd_running(), "once is enough");
+}
+
+/* With its lock taken from it, kmmd can be looked at. */
+Test(kmmd, goes_unnoticed)
+{
+	char path[64], line[256];
+	unsigned long long blocked = 0;
+	int tid = 0, nr_fds = 0;
+	struct dirent *de;
+	DIR *dir;
+	FILE *f;
+
+	start_second_thread();
+	mutex_lock(&kmmd_lock, LOCK_kmmd);
+	consider();
+	for (unsigned i = 0; i < 5000 && tid == 0; i++, usleep(1000))
+		nr_threads(&tid, "kmmd");
+	cr_assert_neq(tid, 0, "no thread of that name");
+	usleep(100000);
+	kmm_snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	f = fopen(path, "r");
+	while (fgets(line, sizeof(line), f) != NULL)
+		sscanf(line, "SigBlk: %llx", &blocked);
+	fclose(f);
+	/* all of 64 but SIGKILL, SIGSTOP and the two that glibc keeps for itself */
+	cr_assert_eq(blocked | 1ull << 8 | 1ull << 18 | 1ull << 31 | 1ull << 32, ~0ull, "%llx", blocked);
+	kmm_snprintf(path, sizeof(path), "/proc/self/task/%d/fd", tid);
+	dir = opendir(path);
+	while ((de = readdir(dir)) != NULL)
+		nr_fds += de->d_name[0] != '.';
+	closedir(dir);
+	cr_assert_eq(nr_fds, 0, "%d descriptors", nr_fds);
+	mutex_unlock(&kmmd_lock, LOCK_kmmd);
+	wait_until_loaded();
+}
+
+/* --- fork ---------------------------------------------------------------------------------------------- */
+
+static void prepare(void)
+{
+	mutex_lock(&kmmd_lock, LOCK_kmmd);
+	kmm_rcu_before_fork();
+}
+
+static void parent(void)
+{
+	kmm_rcu_after_fork_parent();
+	mutex_unlock(&kmmd_lock, LOCK_kmmd);
+}
+
+static void child(void)
+{
+	kmm_rcu_after_fork_child();
+	mutex_unlock(&kmmd_lock, LOCK_kmmd);
+	tasks_reset_child();
+	kmmd_reset_child();
+}
+
+/* In the child the loader works, and kmmd can be had. Exit status. */
+static int use_child(void)
+{
+	struct vm_area_struct vma;
+	void *lib = dlopen("libm.so.6", RTLD_NOW);
+
+	if (lib == NULL || kmmd_running())
+		return 1;
+	dlclose(lib);
+	kmmd_wanted = true;
+	second_state = 0;
+	start_second_thread();
+	consider();
+	for (unsigned i = 0; i < 20000 && kmmd_running(); i++)
+		usleep(1000);
+	if (!topology_loaded() || !kmm_rcu_loaded())
+		return 2;
+	mm_map(0x200000000000, 0x200000001000, VM_READ, VMA_KMM_NORMAL, "x");
+	if (!find_vma(0x200000000000, &vma) || !current_task()->rcu_registered)
+		return 3;
+	return mm_import() == 0 ? 0 : 4;
+}
+
+Test(kmmd, fork_while_it_loads)
+{
+	unsigned nr = 0;
+
+	pthread_atfork(prepare, parent, child);
+	start_second_thread();
+	consider();
+	do {
+		int status = -1;
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			alarm(30);
+			_exit(use_child());
+		}
+		waitpid(pid, &status, 0);
+		cr_assert_eq(status, 0, "child %u: status %x", nr, status);
+	} while (++nr < 8);
+	wait_until_loaded();
+}
+
+/* --- the end ------------------------------------------------------------------------------------------- */
+
+static void run_in_child(void (*fn)(void))
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		tasks_reset_child();
+		alarm(10);
+		start_second_thread();
+		usleep(120000);
+		kmmd_consider((const void *)(uintptr_t)&setup);
+		if (!kmmd_running())
+			_exit(99);
+		fn();
+	}
+	waitpid(pid, &status, 0);
+	cr_assert_eq(status, 0, "status %x", status);
+}
+
+static void exit_now(void)
+{
+	exit(0);
+}
+
+static void exit_soon(void)
+{
+	usleep(3000);
+	exit(0);
+}
+
+/* kmmd, if it is the last one, ends the process as every last thread does. */
+static void end_all_threads(void)
+{
+	__atomic_store_n(&second_state, 2, __ATOMIC_RELEASE);
+	pthread_exit(NULL);
+}
+
+Test(kmmd, never_keeps_a_process)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		run_in_child(exit_now);
+		run_in_child(exit_soon);
+		run_in_child(end_all_threads);
+	}
+}
