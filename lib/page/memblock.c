@@ -144,10 +144,11 @@ void *metapool_alloc(struct metapool *pool)
 		pool->free = *(void **)obj;
 		pool->nr_free--;
 	} else {
-		pool->nr_total++;
+		obj = memblock_alloc(pool->size, pool->align);
+		pool->nr_total += obj != NULL;
 	}
 	mutex_unlock(&pool->lock, LOCK_metapool);
-	return obj ? obj : memblock_alloc(pool->size, pool->align);
+	return obj;
 }
 
 void metapool_free(struct metapool *pool, void *obj)

@@ -200,7 +200,7 @@ int online_range(struct zone *zone, uintptr_t start, uintptr_t end)
 	pfn_t pfn;
 
 	if (ret)
-		return ret;	/* the mapping stays, unused: metadata memory is at its end anyway */
+		return ret;
 	pfn = virt_to_pfn((void *)start);
 	if (!zone->start_pfn)
 		zone->start_pfn = pfn;
@@ -213,6 +213,16 @@ int online_range(struct zone *zone, uintptr_t start, uintptr_t end)
 
 void (*memory_notifier)(enum zone_type z, uintptr_t start, uintptr_t end);
 
+/* Memory that could not be described goes back, so that trying again and again costs no address space. */
+static void offline_unused(struct zone *zone, uintptr_t start, size_t size)
+{
+	if (zone->type == ZONE_BRK) {
+		brk_shrink(start);
+	} else if (vm_unmap((void *)start, size) == 0) {
+		section_end = start;
+	}
+}
+
 int online_pages(struct zone *zone, u32 nr_pages)
 {
 	size_t size, need = (size_t)nr_pages << PAGE_SHIFT;
@@ -223,5 +233,10 @@ int online_pages(struct zone *zone, u32 nr_pages)
 		ret = online_brk(zone, need, &start, &size);
 	else
 		ret = online_section(zone, need, &start, &size);
-	return ret ? ret : online_range(zone, start, start + size);
+	if (ret)
+		return ret;
+	ret = online_range(zone, start, start + size);
+	if (ret)
+		offline_unused(zone, start, size);
+	return ret;
 }
