@@ -54,7 +54,8 @@ static pfn_t zone_alloc(struct zone *zone, unsigned order, enum migratetype mt, 
 	pfn = __rmqueue(zone, order, mt, reported);
 	if (!pfn && grow) {
 		present = zone->present_pages;
-		if (online_pages(zone, (1u << order) + (u32)zone->watermark[WMARK_MIN]) == 0) {
+		/* Twice as much holds an aligned block wherever it begins. */
+		if (online_pages(zone, (2u << order) + (u32)zone->watermark[WMARK_MIN]) == 0) {
 			setup_per_zone_wmarks(zone);
 			pfn = __rmqueue(zone, order, mt, reported);
 		}
