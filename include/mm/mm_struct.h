@@ -51,7 +51,7 @@ struct mm_struct {
 extern struct mm_struct init_mm;
 extern struct mutex mmap_lock;	/* there is one mm, so its lock is where the fork handlers can name it */
 
-int mm_init(void);		/* the main thread's task; 0 or -ENOMEM */
+int mm_init(void);		/* enters what the boot has mapped; 0 or -ENOMEM */
 /*
  * Enters an own mapping; neighbours of equal kind, flags and name merge. Splits or replaces what it overlaps.
  * 0 or -ENOMEM.

@@ -69,7 +69,8 @@ unsigned any_cpu(void);
 
 /*
  * size bytes at the same offset of every area, zeroed: offset from an area's start, or 0 when the areas are full.
- * align at most 64. Kernel: __alloc_percpu(). Freed blocks of a size are reused.
+ * align at most 64. Kernel: __alloc_percpu(). Freed blocks of a size are reused: free_percpu() wants the larger of
+ * the size and the alignment that were asked for.
  */
 size_t alloc_percpu(size_t size, size_t align);
 void free_percpu(size_t offset, size_t size);

@@ -179,6 +179,6 @@ Test(percpu, alignment_beyond_the_size_leaks_nothing)
 
 		cr_assert_neq(off, 0, "block %u", i);
 		cr_assert(IS_ALIGNED(off, 64));
-		free_percpu(off, 8);
+		free_percpu(off, 64);	/* the larger of the two */
 	}
 }
