@@ -30,6 +30,7 @@ class Workload:
     env: dict = field(default_factory=dict)
     stdin: str = ""
     cwd: str = ""
+    own_allocator: bool = False  # links an allocator of its own: for the reference libc itself is preloaded
 
     def argv(self, places):
         return [part.format(**places) for part in shlex.split(self.command)]
@@ -88,7 +89,7 @@ MACRO = [
     Workload("sort", "macro", "sort --parallel={n} -S 200M -k2,2 {work}/lines -o {work}/sorted", setup=("lines",)),
     Workload("node", "macro", "node {src}/tests/preload/workers.js 30"),
     Workload("redis", "macro", "redis-server --port 0 --unixsocket {work}/sock --save '' --appendonly no", "printed",
-             r"([0-9.]+) requests per second", inverse=True, unit="s a request", needs=("redis-benchmark", "redis-cli")),
+             r"([0-9.]+) requests per second", inverse=True, unit="s a request", needs=("redis-benchmark", "redis-cli"), own_allocator=True),
 ]
 
 

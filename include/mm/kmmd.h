@@ -34,7 +34,7 @@ void kmm_synchronize_rcu(void);		/* may sleep, outside the gate; a no-op before 
 bool kmm_rcu_loaded(void);
 /* Loads liburcu-bp; called by kmmd with its lock held. 0 or -errno, -EBUSY: the program has its own. */
 int kmm_rcu_load(void);
-/* At fork: before_fork with the kmmd lock held and the gate still open; the others while the gate is closed or after. */
+/* At fork: before_fork with the kmmd lock held and the gate still open; the others at any time after. */
 void kmm_rcu_before_fork(void);
 void kmm_rcu_after_fork_parent(void);
 void kmm_rcu_after_fork_child(void);

@@ -16,7 +16,9 @@
 #include "base/types.h"
 #include "os/mutex.h"
 
-enum vm_flags { VM_READ = 1, VM_WRITE = 2, VM_EXEC = 4, VM_SHARED = 8, VM_KMM = 16, VM_GUARD = 32, VM_STACK = 64, VM_FILE = 128 };
+enum vm_flags {
+	VM_READ = 1, VM_WRITE = 2, VM_EXEC = 4, VM_SHARED = 8, VM_KMM = 16, VM_GUARD = 32, VM_STACK = 64, VM_FILE = 128
+};
 
 enum vma_kind { VMA_OTHER, VMA_CODE, VMA_DATA, VMA_BSS, VMA_HEAP, VMA_LIBRARY, VMA_STACK, VMA_VDSO, VMA_ARGS, VMA_ENV,
 		VMA_KMM_NORMAL, VMA_KMM_VMALLOC, VMA_KMM_METADATA, NR_VMA_KINDS };
@@ -49,7 +51,7 @@ struct mm_struct {
 extern struct mm_struct init_mm;
 extern struct mutex mmap_lock;	/* there is one mm, so its lock is where the fork handlers can name it */
 
-int mm_init(void);		/* the main thread's task; 0 or -ENOMEM */
+int mm_init(void);		/* enters what the boot has mapped; 0 or -ENOMEM */
 /*
  * Enters an own mapping; neighbours of equal kind, flags and name merge. Splits or replaces what it overlaps.
  * 0 or -ENOMEM.

@@ -20,4 +20,7 @@ int os_kthread_create(void *(*fn)(void *), void *arg);
  */
 int os_kthread_begin(const char *name);
 
+/* atexit(3): fn runs before any destructor of a library. May allocate. 0 or -ENOMEM. */
+int os_at_exit(void (*fn)(void));
+
 #endif

@@ -15,6 +15,9 @@
  */
 int memblock_init(uintptr_t *brk_start, uintptr_t *pages, uintptr_t *pages_end);
 
+/* Address space, reserved read-only, for metadata beyond the boot chunk. */
+void memblock_set_region(uintptr_t start, uintptr_t end);
+
 /* Zeroed metadata; NULL when out of memory. align: a power of two up to 4 KiB. */
 void *memblock_alloc(size_t size, size_t align);
 

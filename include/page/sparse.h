@@ -13,7 +13,8 @@ struct region {
 	uintptr_t start, end;
 	const char *help;
 };
-enum region_id { REGION_BRK, REGION_NORMAL, REGION_VMALLOC, REGION_MAP, REGION_VMEMMAP, REGION_PERCPU, NR_REGIONS };
+enum region_id { REGION_BRK, REGION_NORMAL, REGION_VMALLOC, REGION_MAP, REGION_VMEMMAP, REGION_METADATA, REGION_PERCPU,
+		 NR_REGIONS };
 extern struct region regions[NR_REGIONS];
 
 /* Reserves map and vmemmap for a window that begins at brk_start. 0 or -ENOMEM. */
@@ -26,6 +27,11 @@ int sparse_online_span(uintptr_t start, uintptr_t end);
 int online_range(struct zone *zone, uintptr_t start, uintptr_t end);
 /* Brings at least nr_pages more online in the zone and frees them into its buddy; zone->lock held. 0 or -ENOMEM. */
 int online_pages(struct zone *zone, u32 nr_pages);
+
+/*
+ * Called without locks after memory came online: [start, end) of the zone. Kernel: register_memory_notifier().
+ */
+extern void (*memory_notifier)(enum zone_type z, uintptr_t start, uintptr_t end);
 
 /* Sets the map entries of nr pages from pfn on. */
 void map_set_range(pfn_t pfn, u32 nr, map_entry_t e);

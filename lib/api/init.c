@@ -11,7 +11,7 @@
  *   sparse      window, map, vmemmap, percpu areas: one reservation
  *   zones       the rest of the first piece of brk is free memory
  *   slab        classes, first area: from here on malloc works
- *   vmalloc
+ *   vmalloc, registry of VMAs
  *
  * Locks. boot_lock serialises threads that come first; recursion inside the boot is recognised by the owner.
  *
@@ -22,6 +22,7 @@
 #include "base/param.h"
 #include "base/printk.h"
 #include "mm/kmmd.h"
+#include "mm/mm_struct.h"
 #include "mm/vmalloc.h"
 #include "os/membarrier.h"
 #include "os/os.h"
@@ -97,6 +98,7 @@ static void boot(void)
 		return;
 	}
 	boot_regions();
+	mm_init();
 	kmm_stats_init();
 }
 
@@ -133,8 +135,10 @@ static __attribute__((constructor)) void kmm_constructor(void)
 {
 	kmm_boot();
 	kmm_atfork_init();
-	if (kmm_params.foreign_free == 2)
-		*(void **)&next_free = dlsym(RTLD_NEXT, "free");
+	if (kmm_params.foreign_free == 2) {
+		*(void **)&next_allocator.free = dlsym(RTLD_NEXT, "free");
+		*(void **)&next_allocator.realloc = dlsym(RTLD_NEXT, "realloc");
+	}
 	if (kmm_params.verbose)
 		print_banner();
 }

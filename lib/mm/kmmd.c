@@ -37,7 +37,6 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
-#include <stdlib.h>
 #include <string.h>
 
 extern struct r_debug _r_debug __attribute__((weak));	/* strong, it would make ld.so a DT_NEEDED */
@@ -174,7 +173,7 @@ static void kmmd_load(void)
 	if (self != NULL)
 		dlclose(self);
 	mutex_lock(&kmmd_lock, LOCK_kmmd);
-	if (!ending() && atexit(kmmd_at_exit) == 0)
+	if (!ending() && os_at_exit(kmmd_at_exit) == 0)
 		kmm_rcu_load();
 	mutex_unlock(&kmmd_lock, LOCK_kmmd);
 

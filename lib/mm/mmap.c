@@ -34,7 +34,8 @@
  *	as VMAs change at most once per mapping of megabytes.
  *
  * Fork and init
- *	Empty from the start; mm_init() only enters the main thread. The child inherits the registry as it inherits the mappings.
+ *	mm_init() enters what the boot has mapped. The child inherits the registry as it inherits
+ *	the mappings.
  */
 #include "mm/mm_struct.h"
 
@@ -43,6 +44,7 @@
 #include "mm/kmmd.h"
 #include "os/os.h"
 #include "page/memblock.h"
+#include "page/sparse.h"
 #include "page/vmstat.h"
 #include <errno.h>
 #include <string.h>
@@ -73,9 +75,27 @@ static int importing_pid;
 
 #define to_vma(node) rb_entry(node, struct vm_area_struct, vm_rb)
 
+static void memory_online(enum zone_type z, uintptr_t start, uintptr_t end)
+{
+	if (z == ZONE_BRK) {
+		WRITE_ONCE(init_mm.brk, end);
+		mm_map(start, end, VM_READ | VM_WRITE | VM_KMM, VMA_HEAP, "[heap]");
+	} else {
+		mm_map(start, end, VM_READ | VM_WRITE | VM_KMM, VMA_KMM_NORMAL, "section");
+	}
+}
+
+/* What was mapped before there was a registry: the reservation of the arrays, the first pieces of brk. */
 int mm_init(void)
 {
-	return current_task() != NULL ? 0 : -ENOMEM;
+	const struct zone *brk_zone = &zones[ZONE_BRK];
+
+	mm_map(regions[REGION_MAP].start, regions[REGION_METADATA].end, VM_READ | VM_KMM, VMA_KMM_METADATA, "metadata");
+	init_mm.start_brk = regions[REGION_BRK].start;
+	if (brk_zone->present_pages)
+		memory_online(ZONE_BRK, (uintptr_t)pfn_to_virt(brk_zone->start_pfn), (uintptr_t)pfn_to_virt(brk_zone->end_pfn));
+	memory_notifier = memory_online;
+	return 0;
 }
 
 /* --- writing; mmap lock held -------------------------------------------------------------------------- */

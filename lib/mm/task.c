@@ -37,7 +37,6 @@
 #include "mm/kmmd.h"
 #include "os/os.h"
 #include "page/memblock.h"
-#include <pthread.h>
 
 #define SWEEP_MIN 64		/* tasks; below that the dead wait until somebody lists them */
 
@@ -101,7 +100,7 @@ static __cold struct task_struct *make_current(void)
 	mutex_lock(&task_lock, LOCK_task);
 	if (nr_in_tree >= sweep_at)
 		__forget_dead_tasks();
-	task = __find_or_insert((uintptr_t)pthread_self());
+	task = __find_or_insert((uintptr_t)__builtin_thread_pointer());
 	if (task != NULL) {
 		task->pid = os_gettid();
 		task->comm[0] = '\0';

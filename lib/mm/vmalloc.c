@@ -9,8 +9,7 @@
  * Objects
  *	region  | area | guard | lazy area | guard | free ...
  *	All areas are in one tree by address. An area is busy, or lazy: freed by the program but still mapped and
- *	resident. Lazy areas are in a tree by size as well (best fit) and on a list by age. Free address space is
- *	vmap_range.c's.
+ *	resident (vmap_lazy.c). Free address space is vmap_range.c's.
  *
  * Invariants
  *	Areas, each with its guard, and free ranges do not overlap. bytes and lazy_bytes are the sums of va_end -
@@ -25,8 +24,8 @@
  *	2. One that is larger is split: the rest stays lazy.
  *	3. One that is smaller, but at least half, grows by mremap: only the difference faults.
  *	4. Else a fresh mapping.
- *	Lazy areas are unmapped, oldest first, when they are older than KMM_DECAY_MS or when there are too many bytes
- *	of them; every vfree and vmalloc looks. When the kernel gives no memory, all are unmapped and it is asked again.
+ *	Every vfree and vmalloc looks whether lazy areas have become too old or too many. When the kernel gives no
+ *	memory, all of them are unmapped and it is asked again.
  *
  * Kernel counterpart and what differs
  *	mm/vmalloc.c. There lazy areas wait for a TLB flush and are of no use to anybody meanwhile; here they wait for
@@ -35,57 +34,25 @@
  * Fork and init
  *	All calls are inside the gate, so a child finds the trees whole. Mappings are private and copied.
  */
-#include "mm/vmalloc.h"
+#include "vmap.h"
 
 #include "base/align.h"
 #include "base/bug.h"
-#include "base/param.h"
 #include "mm/mm_struct.h"
-#include "mm/vmap_range.h"
-#include "os/kthread.h"
-#include "os/mutex.h"
 #include "os/os.h"
 #include "os/vm.h"
-#include "page/memblock.h"
 #include "page/vmstat.h"
 #include <errno.h>
 
 #define VMALLOC_HUGE	  MIB(4)	/* from here on areas start on a 2 MiB boundary, so that huge pages fit */
 #define VMALLOC_MIN_REST  MIB(2)	/* a smaller rest of a split is unmapped */
-#define LAZY_MAX_UNIT	  MIB(32)	/* the kernel's lazy_max_pages(): times log2 of the CPUs + 1 */
-#define LAZY_TRIES	  8		/* lazy areas looked at for one that is aligned as asked */
-#define PURGE_BY_AGE_MAX  MIB(64)	/* unmapped by one call for their age, so that no call pays for all */
 #define FOREIGN_TRIES	  40		/* each skips twice as much as the one before */
 #define GUARDED_AREAS_MAX 16384		/* beyond, areas touch and the kernel merges their VMAs (max_map_count) */
 
-static struct {
-	struct mutex lock;
-	struct rb_root areas;		/* by address */
-	struct rb_root lazy;		/* by size, address */
-	struct list_head lru;
-	struct vmap_space space;
-	struct vmalloc_stat stat;
-	u64 lazy_max;			/* bytes */
-} vmap = { .lru = LIST_HEAD_INIT(vmap.lru) };
+struct vmap_state vmap = { .lru = LIST_HEAD_INIT(vmap.lru) };
+struct metapool vmap_area_pool = METAPOOL_INIT(struct vmap_area);
 
-static struct metapool area_pool = METAPOOL_INIT(struct vmap_area);
-
-static void vmap_lock(void)
-{
-	mutex_lock(&vmap.lock, LOCK_vmap);
-}
-
-static void vmap_unlock(void)
-{
-	mutex_unlock(&vmap.lock, LOCK_vmap);
-}
-
-static inline size_t area_size(const struct vmap_area *va)
-{
-	return va->va_end - va->va_start;
-}
-
-/* --- trees; vmap lock held ---------------------------------------------------------------------------- */
+/* --- the tree by address, and sums; vmap lock held ------------------------------------------------------ */
 
 static void __insert_area(struct vmap_area *va)
 {
@@ -116,37 +83,6 @@ static struct vmap_area *__find_area(uintptr_t addr)
 	return NULL;
 }
 
-static bool lazy_before(const struct vmap_area *a, const struct vmap_area *b)
-{
-	if (area_size(a) != area_size(b))
-		return area_size(a) < area_size(b);
-	return a->va_start < b->va_start;
-}
-
-static void __make_lazy(struct vmap_area *va)
-{
-	struct rb_node **link = &vmap.lazy.node, *parent = NULL;
-
-	while (*link != NULL) {
-		parent = *link;
-		link = lazy_before(va, rb_entry(parent, struct vmap_area, size_node)) ? &parent->left : &parent->right;
-	}
-	rb_insert(&va->size_node, parent, link, &vmap.lazy, NULL);
-	list_add_tail(&va->lru, &vmap.lru);
-	va->lazy = true;
-	vmap.stat.nr_lazy++;
-	vmap.stat.lazy_bytes += area_size(va);
-}
-
-static void __unmake_lazy(struct vmap_area *va)
-{
-	rb_erase(&va->size_node, &vmap.lazy, NULL);
-	list_del(&va->lru);
-	va->lazy = false;
-	vmap.stat.nr_lazy--;
-	vmap.stat.lazy_bytes -= area_size(va);
-}
-
 static void __account_busy(const struct vmap_area *va)
 {
 	vmap.stat.nr_areas++;
@@ -163,93 +99,6 @@ static void __unaccount_busy(const struct vmap_area *va)
 static u32 __guard_size(void)
 {
 	return vmap.stat.nr_areas + vmap.stat.nr_lazy < GUARDED_AREAS_MAX ? (u32)os_page_size : 0;
-}
-
-/* --- giving back to the kernel ------------------------------------------------------------------------ */
-
-static u64 lazy_max(void)
-{
-	u64 limit = READ_ONCE(vmap.lazy_max);
-
-	if (unlikely(limit == 0)) {
-		limit = (u64)LAZY_MAX_UNIT * (ilog2(os_nr_cpus()) + 1);
-		WRITE_ONCE(vmap.lazy_max, limit);
-	}
-	return limit;
-}
-
-static void __take_for_purge(struct vmap_area *va, struct list_head *victims)
-{
-	__unmake_lazy(va);
-	rb_erase(&va->rb_node, &vmap.areas, NULL);
-	list_add_tail(&va->lru, victims);
-}
-
-/*
- * Oldest first: what is too old, and what is too much. The limit grows with the memory in use, and the area that
- * was freed last stays unless it alone is far above: a loop over one huge block should find it again.
- */
-static void __collect_victims(struct list_head *victims)
-{
-	u64 now, limit;
-	size_t by_age = 0;
-
-	if (list_empty(&vmap.lru))
-		return;
-	now = os_clock_ms();
-	limit = max(lazy_max(), vmap.stat.bytes / 4);
-	while (!list_empty(&vmap.lru)) {
-		struct vmap_area *va = list_first_entry(&vmap.lru, struct vmap_area, lru);
-		bool last = va->lru.next == &vmap.lru;
-
-		if (vmap.stat.lazy_bytes <= (last ? 4 * limit : limit)) {
-			if (now - va->freed_ms < kmm_params.decay_ms || by_age >= PURGE_BY_AGE_MAX)
-				return;
-			by_age += area_size(va);
-		}
-		__take_for_purge(va, victims);
-	}
-}
-
-/* Unmaps areas that are in no tree any more. */
-static size_t purge_victims(struct list_head *victims)
-{
-	struct vmap_area *va, *next;
-	size_t bytes = 0;
-
-	list_for_each_entry_safe(va, next, victims, lru) {
-		size_t size = area_size(va);
-
-		mm_unmap(va->va_start, va->va_end);
-		bytes += size;
-		count_vm_event(VM_vmalloc_purge);
-		if (vm_unmap((void *)va->va_start, size) == 0) {
-			vmap_lock();
-			__free_vmap_range(&vmap.space, va->va_start, size + va->guard);
-			vmap_unlock();
-		} else {
-			vm_dontneed((void *)va->va_start, size);	/* too many VMAs: only the addresses are lost */
-		}
-		metapool_free(&area_pool, va);
-	}
-	return bytes;
-}
-
-size_t purge_vmap_area_lazy(u64 max_age_ms)
-{
-	struct list_head victims = LIST_HEAD_INIT(victims);
-	u64 now = os_clock_ms();
-
-	vmap_lock();
-	while (!list_empty(&vmap.lru)) {
-		struct vmap_area *va = list_first_entry(&vmap.lru, struct vmap_area, lru);
-
-		if (max_age_ms != 0 && now - va->freed_ms < max_age_ms)
-			break;
-		__take_for_purge(va, &victims);
-	}
-	vmap_unlock();
-	return purge_victims(&victims);
 }
 
 /* --- taking from the kernel --------------------------------------------------------------------------- */
@@ -301,7 +150,7 @@ static void unmap_range(uintptr_t start, size_t len, u32 guard)
 
 static void *alloc_fresh(size_t size, size_t len, size_t align)
 {
-	struct vmap_area *va = metapool_alloc(&area_pool);
+	struct vmap_area *va = metapool_alloc(&vmap_area_pool);
 	u32 guard = __guard_size();	/* unlocked: a hint */
 
 	if (va == NULL)
@@ -311,7 +160,7 @@ static void *alloc_fresh(size_t size, size_t len, size_t align)
 	*va = (struct vmap_area){ .requested = size, .guard = guard };
 	va->va_start = map_new_range(len, align, guard);
 	if (va->va_start == 0) {
-		metapool_free(&area_pool, va);
+		metapool_free(&vmap_area_pool, va);
 		count_vm_event(VM_alloc_fail);
 		return NULL;
 	}
@@ -416,34 +265,6 @@ static bool grow_area(struct vmap_area *va, size_t len)
 /* --- reuse of lazy areas ------------------------------------------------------------------------------ */
 
 /*
- * The smallest lazy area of at least len bytes that is aligned; if none is there, *smaller is the largest below
- * len. Lock held.
- */
-static struct vmap_area *__best_fit(size_t len, size_t align, struct vmap_area **smaller)
-{
-	struct rb_node *node = vmap.lazy.node, *best = NULL, *below = NULL;
-	unsigned tries;
-
-	while (node != NULL) {
-		if (area_size(rb_entry(node, struct vmap_area, size_node)) >= len) {
-			best = node;
-			node = node->left;
-		} else {
-			below = node;
-			node = node->right;
-		}
-	}
-	*smaller = below != NULL ? rb_entry(below, struct vmap_area, size_node) : NULL;
-	for (tries = 0; best != NULL && tries < LAZY_TRIES; tries++, best = rb_next(best)) {
-		struct vmap_area *va = rb_entry(best, struct vmap_area, size_node);
-
-		if (IS_ALIGNED(va->va_start, align))
-			return va;
-	}
-	return NULL;
-}
-
-/*
  * Cuts a busy area down to len and leaves the rest as a lazy one. The cut is on a huge page boundary if that
  * wastes no more than a quarter. An area that cannot be cut stays as large as it is.
  */
@@ -459,10 +280,10 @@ static void split_area(struct vmap_area *va, size_t len)
 			shrink_area(va, len);
 		return;
 	}
-	rest = metapool_alloc(&area_pool);
+	rest = metapool_alloc(&vmap_area_pool);
 	if (rest == NULL || vm_unmap((void *)cut, os_page_size) != 0) {
 		if (rest != NULL)
-			metapool_free(&area_pool, rest);
+			metapool_free(&vmap_area_pool, rest);
 		return;
 	}
 	mm_unmap(cut, cut + os_page_size);

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 
 #ifndef SYS_close_range
@@ -64,4 +65,9 @@ int os_kthread_begin(const char *name)
 {
 	raw_syscall5(SYS_prctl, PR_SET_NAME, (long)name, 0, 0, 0);
 	return (int)raw_syscall3(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE);
+}
+
+int os_at_exit(void (*fn)(void))
+{
+	return atexit(fn) == 0 ? 0 : -ENOMEM;
 }

@@ -4,7 +4,7 @@
  *
  * Purpose. Before there are pages there must be memory for the things that describe pages. memblock takes a first
  * piece of the break and hands it out by moving a pointer. What it does not need goes to the buddy as the first
- * memory of ZONE_BRK. Later it is the source of metadata (sheaves, bitmaps, VMAs), then from mappings of its own
+ * memory of ZONE_BRK. Later it is the source of metadata (sheaves, bitmaps, VMAs), then from a region of its own
  * outside the window, so that metadata, which is never freed, does not split the program's pageblocks.
  *
  * Objects.   brk:  | boot chunk: metadata, boot objects | pages of ZONE_BRK ... | foreign hole | ZONE_BRK ...
@@ -37,6 +37,7 @@ struct mutex brk_lock;
 static struct mutex memblock_lock;
 static uintptr_t brk_top;		/* 0 before memblock_init() */
 static uintptr_t chunk, chunk_end;
+static uintptr_t region_next, region_end;	/* reserved, not yet writable */
 static u64 bytes_used;
 static uintptr_t boot_objects, boot_objects_top;
 
@@ -57,16 +58,31 @@ int memblock_init(uintptr_t *brk_start, uintptr_t *pages, uintptr_t *pages_end)
 	return 0;
 }
 
+/* More of the reserved region becomes writable, or if there is none left, memory from anywhere. */
 static int memblock_new_chunk(size_t size)
 {
 	size_t want = max(ALIGN(size, os_page_size), METADATA_CHUNK);
-	void *p = vm_map(want);
+	void *p;
 
-	if (!p)
-		return -ENOMEM;
+	if (region_next + want <= region_end) {
+		if (vm_protect((void *)region_next, want, PROT_READ | PROT_WRITE))
+			return -ENOMEM;
+		p = (void *)region_next;
+		region_next += want;
+	} else {
+		p = vm_map(want);
+		if (!p)
+			return -ENOMEM;
+	}
 	chunk = (uintptr_t)p;
 	chunk_end = chunk + want;
 	return 0;
+}
+
+void memblock_set_region(uintptr_t start, uintptr_t end)
+{
+	region_next = start;
+	region_end = end;
 }
 
 void *memblock_alloc(size_t size, size_t align)
@@ -108,7 +124,7 @@ void *memblock_boot_object(size_t size, size_t align)
 
 size_t memblock_boot_object_size(const void *p)
 {
-	if ((uintptr_t)p - boot_objects >= BOOT_OBJECTS)
+	if (!boot_objects || (uintptr_t)p - boot_objects >= BOOT_OBJECTS)
 		return 0;
 	return ((const size_t *)p)[-1];
 }

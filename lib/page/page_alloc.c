@@ -45,18 +45,26 @@ static u32 now_ms(void)
 
 static pfn_t zone_alloc(struct zone *zone, unsigned order, enum migratetype mt, bool grow, bool *reported)
 {
-	pfn_t pfn;
+	u64 present = 0;
+	pfn_t pfn, end = 0;
 
 	if (!grow && READ_ONCE(zone->free_pages) < 1u << order)
 		return 0;
 	mutex_lock(&zone->lock, LOCK_zone);
 	pfn = __rmqueue(zone, order, mt, reported);
-	/* Twice as much holds an aligned block wherever it begins. */
-	if (!pfn && grow && online_pages(zone, (2u << order) + (u32)zone->watermark[WMARK_MIN]) == 0) {
-		setup_per_zone_wmarks(zone);
-		pfn = __rmqueue(zone, order, mt, reported);
+	if (!pfn && grow) {
+		present = zone->present_pages;
+		/* Twice as much holds an aligned block wherever it begins. */
+		if (online_pages(zone, (2u << order) + (u32)zone->watermark[WMARK_MIN]) == 0) {
+			setup_per_zone_wmarks(zone);
+			pfn = __rmqueue(zone, order, mt, reported);
+		}
+		present = zone->present_pages - present;	/* what was added, at the end */
+		end = zone->end_pfn;
 	}
 	mutex_unlock(&zone->lock, LOCK_zone);
+	if (present && memory_notifier)
+		memory_notifier(zone->type, (uintptr_t)pfn_to_virt(end - (pfn_t)present), (uintptr_t)pfn_to_virt(end));
 	if (pfn)
 		count_vm_event(zone->type == ZONE_BRK ? VM_pgalloc_brk : VM_pgalloc_normal);
 	return pfn;

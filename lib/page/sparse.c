@@ -7,7 +7,7 @@
  * reads give zeroes, which mean "nothing here") and made writable span by span, in steps of ONLINE_STEP.
  *
  * Objects.
- *   one reservation:  | map: 4 bytes a page | vmemmap: 32 bytes a page | percpu areas: 1 MiB a CPU |
+ *   one reservation:  | map: 4 bytes a page | vmemmap: 32 bytes a page | percpu: 1 MiB a CPU | metadata |
  *   the window:       | ZONE_BRK -> ...            | ZONE_NORMAL: sections -> ...                  |
  *
  * Invariants. limit16 covers every online address; [0, meta_brk) and [sections, meta_normal) of the arrays are
@@ -31,6 +31,7 @@
 #define BRK_STEP_MIN	KIB(128)
 #define SECTION_MIN	MIB(4)
 #define SECTION_MAX	MIB(64)
+#define METADATA_SHARE	64		/* of the window, for metadata */
 #define SECTION_TRIES	16
 
 struct direct_map direct_map;
@@ -45,6 +46,7 @@ struct region regions[NR_REGIONS] = {
 	[REGION_VMALLOC] = { "vmalloc", 0, 0, "blocks above 2 MiB" },
 	[REGION_MAP] = { "map", 0, 0, "address to class, home, group" },
 	[REGION_VMEMMAP] = { "vmemmap", 0, 0, "struct page" },
+	[REGION_METADATA] = { "metadata", 0, 0, "sheaves, bitmaps, VMAs" },
 	[REGION_PERCPU] = { "percpu", 0, 0, "areas of the CPUs" },
 };
 
@@ -70,42 +72,45 @@ static u32 percpu_areas(void)
 	return (u32)clamp(limit / MIB(64), (u64)2, (u64)512);
 }
 
+static uintptr_t place_region(enum region_id id, uintptr_t start, size_t size)
+{
+	regions[id].start = start;
+	regions[id].end = start + size;
+	return start + size;
+}
+
 int sparse_init(uintptr_t brk_start)
 {
+	size_t map_size, vmemmap_size, percpu_size = (size_t)percpu_areas() << PERCPU_SHIFT;
 	u64 size = window_size();
-	u32 areas = percpu_areas();
-	size_t map_size, vmemmap_size, percpu_size = (size_t)areas << PERCPU_SHIFT;
-	uintptr_t base;
+	uintptr_t base, next;
 
 	for (;; size /= 2) {
-		map_size = ALIGN((size >> PAGE_SHIFT) * sizeof(map_entry_t), os_page_size);
-		vmemmap_size = ALIGN((size >> PAGE_SHIFT) * sizeof(struct page), os_page_size);
-		base = (uintptr_t)vm_reserve(map_size + vmemmap_size + percpu_size, PROT_READ);
+		map_size = ALIGN((size >> PAGE_SHIFT) * sizeof(map_entry_t), PAGEBLOCK_SIZE);
+		vmemmap_size = ALIGN((size >> PAGE_SHIFT) * sizeof(struct page), PAGEBLOCK_SIZE);
+		base = (uintptr_t)vm_reserve(map_size + vmemmap_size + percpu_size + size / METADATA_SHARE, PROT_READ);
 		if (base)
 			break;
 		if (size <= MIB(64))
 			return -ENOMEM;
 	}
+	next = place_region(REGION_MAP, base, map_size);
+	next = place_region(REGION_VMEMMAP, next, vmemmap_size);
+	next = place_region(REGION_PERCPU, next, percpu_size);
+	place_region(REGION_METADATA, next, size / METADATA_SHARE);
+	memblock_set_region(regions[REGION_METADATA].start, regions[REGION_METADATA].end);
+
 	direct_map.start = ALIGN_DOWN(brk_start - PAGE_SIZE, PAGEBLOCK_SIZE);
 	direct_map.end = direct_map.start + size;
 	direct_map.sections = direct_map.start + size / 4;
-	direct_map.map = (map_entry_t *)base;
-	direct_map.vmemmap = (struct page *)(base + map_size);
+	direct_map.map = (map_entry_t *)regions[REGION_MAP].start;
+	direct_map.vmemmap = (struct page *)regions[REGION_VMEMMAP].start;
+	place_region(REGION_BRK, direct_map.start, size / 4);
+	place_region(REGION_NORMAL, direct_map.sections, size - size / 4);
 	section_end = direct_map.sections;
 	online_end[ZONE_NORMAL] = virt_to_pfn((void *)section_end);
-	percpu_hot.base = (char *)base + map_size + vmemmap_size;
-	max_percpu_areas = areas;
-
-	regions[REGION_BRK].start = direct_map.start;
-	regions[REGION_BRK].end = direct_map.sections;
-	regions[REGION_NORMAL].start = direct_map.sections;
-	regions[REGION_NORMAL].end = direct_map.end;
-	regions[REGION_MAP].start = base;
-	regions[REGION_MAP].end = base + map_size;
-	regions[REGION_VMEMMAP].start = base + map_size;
-	regions[REGION_VMEMMAP].end = base + map_size + vmemmap_size;
-	regions[REGION_PERCPU].start = base + map_size + vmemmap_size;
-	regions[REGION_PERCPU].end = base + map_size + vmemmap_size + percpu_size;
+	percpu_hot.base = (char *)regions[REGION_PERCPU].start;
+	max_percpu_areas = (u32)(percpu_size >> PERCPU_SHIFT);
 	return 0;
 }
 
@@ -205,6 +210,8 @@ int online_range(struct zone *zone, uintptr_t start, uintptr_t end)
 	__free_range(zone, pfn, nr, 0, true);
 	return 0;
 }
+
+void (*memory_notifier)(enum zone_type z, uintptr_t start, uintptr_t end);
 
 /* Memory that could not be described goes back, so that trying again and again costs no address space. */
 static void offline_unused(struct zone *zone, uintptr_t start, size_t size)

@@ -4,18 +4,9 @@
 #
 # A test of the matrix runs an unmodified program twice, in two fresh directories: bare, and under libkmm by
 # LD_PRELOAD. Exit status and standard output must be the same, and stderr must hold no line of libkmm's or of
-<<<<<<< HEAD
 # the dynamic linker's complaints. tests/run starts it, once for each mode that the test's head names, and sets
 # LIBKMM, the library to test; MATRIX_LONG asks for the long form (make torture). Exit status: 0 passed,
 # 1 failed, 77 skipped (program not installed).
-=======
-# the dynamic linker's complaints. Exit status of a test: 0 passed, 1 failed, 77 skipped (program not installed).
-#
-#   LIBKMM=PATH      the library to test (default: lib/.libs/libkmm.so of the build folder or of the sources)
-#   KMM_PERCPU=lock   as everywhere; the matrix is run once with and once without
-#   MATRIX_LONG=1     the long form (make torture)
-#   MATRIX_SECONDS=N  longest time that one test may take (default 300, the long form 1800)
->>>>>>> build
 
 set -u
 export LC_ALL=C
@@ -33,14 +24,9 @@ if ! [ -e "$LIBKMM" ]; then
 	echo "$name: FAILED: no library at $LIBKMM"
 	exit 1
 fi
-<<<<<<< HEAD
 lib=$(cd "$(dirname "$LIBKMM")" && pwd)/$(basename "$LIBKMM")
-unset LIBKMM LIBKMM_DEBUG LIBKMM_TOOL LIBKMM_TORTURE	# not settings of libkmm, which would warn of them
+unset LIBKMM LIBKMM_DEBUG LIBKMM_TOOL LIBKMM_TORTURE
 unset KMM_STATS KMM_VERBOSE LD_PRELOAD
-=======
-lib=$(cd "$(dirname "$LIBKMM")" && pwd)/$(basename "$LIBKMM")
-unset LIBKMM KMM_STATS KMM_VERBOSE LD_PRELOAD
->>>>>>> build
 
 long() { [ -n "${MATRIX_LONG-}" ]; }
 

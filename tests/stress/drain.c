@@ -7,6 +7,10 @@
  * CPUs, one drains. A drainer that is too early meets a pop or push on the same sheaf: an object is handed out
  * twice, which the stamps show, or lost, which the count of live objects shows.
  *
+ * A section lasts a few nanoseconds, and the drainer looks twice, a microsecond apart: what it may overlook is a
+ * section that was held up without being thrown out, by an interrupt. So each thread arms timers that will interrupt
+ * it in the midst of its pairs: many at once, so that the interrupt takes longer than the drainer.
+ *
  * The test tests itself: `mutation` runs the same in a child for which a seccomp filter turns every membarrier
  * into a success that does nothing. If that child does not fail, the test is worth nothing and says so.
  *
@@ -22,13 +26,28 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 
 #define NR_THREADS 4
 #define NR_HELD	   96
+#define NR_TIMERS  32	/* that one interrupt has to serve */
 #define NR_MUTANTS 5	/* tries until one must have been caught */
 
 static bool stop;
 static uint64_t nr_ops, nr_drains;
+
+/* A long interrupt on this CPU in a moment. Nobody waits for the timers, so nobody is scheduled. */
+static void interrupt_soon(const int *timers, struct rng *r)
+{
+	struct itimerspec its = {.it_value.tv_sec = 0};
+
+	clock_gettime(CLOCK_MONOTONIC, &its.it_value);
+	its.it_value.tv_nsec += 40000 + rng_below(r, 20000);
+	if (its.it_value.tv_nsec >= 1000000000)
+		return;
+	for (unsigned i = 0; i < NR_TIMERS; i++)
+		timerfd_settime(timers[i], TFD_TIMER_ABSTIME, &its, NULL);
+}
 
 /* The pairs keep the sheaf's top moving all the time, the bursts empty and fill sheaves. */
 static void *user(void *arg)
@@ -38,13 +57,17 @@ static void *user(void *arg)
 	void *held[NR_HELD];
 	uint64_t ops = 0;
 	uint32_t me = 1 + (uint32_t)(uintptr_t)arg;
+	int timers[NR_TIMERS];
 
+	for (unsigned i = 0; i < NR_TIMERS; i++)
+		timers[i] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	t_pin((unsigned)(uintptr_t)arg);
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		unsigned n = rng_one_in(&r, 8) ? 1 + rng_below(&r, NR_HELD) : 1 + rng_below(&r, 4);
 		size_t size = sizes[rng_below(&r, NR_OF(sizes))];
 
-		for (unsigned repeat = 0; repeat < 16; repeat++, ops += n) {
+		interrupt_soon(timers, &r);
+		for (unsigned repeat = 0; repeat < 3000; repeat += n, ops += n) {
 			for (unsigned i = 0; i < n; i++) {
 				held[i] = malloc(size);
 				T_CHECK(held[i], "malloc: %s", strerror(errno));
@@ -56,6 +79,8 @@ static void *user(void *arg)
 			}
 		}
 	}
+	for (unsigned i = 0; i < NR_TIMERS; i++)
+		close(timers[i]);
 	__atomic_add_fetch(&nr_ops, ops, __ATOMIC_RELAXED);
 	return NULL;
 }
