@@ -167,15 +167,6 @@ Misuse(foreign_block_beneath_the_heap)
 	kfree(p);
 }
 
-Misuse(next_without_an_allocator_beneath)
-{
-	static int global __aligned(16);
-
-	kmm_params.foreign_free = 2;
-	expect("no allocator beneath (KMM_FOREIGN_FREE=next)");
-	kfree(&global);
-}
-
 /* A live object whose map entry was overwritten. */
 Misuse(corrupted_map)
 {
@@ -188,13 +179,6 @@ Misuse(corrupted_map)
 }
 
 /* --- what is no misuse ---------------------------------------------------------------------------------------- */
-
-static void *given_on;
-
-static void beneath(void *p)
-{
-	given_on = p;
-}
 
 Test(slub_misuse, foreign_ignored)
 {
@@ -210,10 +194,20 @@ Test(slub_misuse, foreign_goes_to_the_allocator_beneath)
 {
 	static int global __aligned(16);
 
+	cr_assert_not(kfree_slowpath(&global), "nothing done");
+	kmm_params.foreign_free = 1;
+	cr_assert_not(foreign_goes_to_next(&global, "free"));
 	kmm_params.foreign_free = 2;
-	next_free = beneath;
-	kfree(&global);
-	cr_assert_eq(given_on, &global);
+	cr_assert(foreign_goes_to_next(&global, "free"));
+	cr_assert(foreign_goes_to_next((void *)0x1000, "realloc"));
+}
+
+Misuse(report_names_the_caller)
+{
+	static int global __aligned(16);
+
+	expect("foreign pointer %p in realloc", (void *)&global);
+	foreign_goes_to_next(&global, "realloc");
 }
 
 /* Ignoring what is foreign does not mean ignoring what is broken. */
