@@ -11,6 +11,12 @@
 /* Boots once; later calls return at once. Safe to call from anywhere, also recursively from inside the boot. */
 void kmm_boot(void);
 
+/* The allocator beneath, for KMM_FOREIGN_FREE=next; NULL where dlsym(RTLD_NEXT) found none. */
+extern struct next_allocator {
+	void (*free)(void *p);
+	void *(*realloc)(void *p, size_t n);
+} next_allocator;
+
 /* Registers the at-fork handlers; once, by the constructor. api/fork.c */
 void kmm_atfork_init(void);
 

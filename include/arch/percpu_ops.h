@@ -29,7 +29,7 @@
 /*
  * A map entry: bits 0-6 size class, bit 7 clear, bits 8-15 colour of the memory group, bits 16-31 home.
  * Bits 0-15 are the index of a sheaf slot of a CPU, so free() needs no arithmetic: slot | SLOT_REMOTE when the
- * home is another CPU's. Class 0 is "nothing that a sheaf takes", and so are the two at the end: their slots stay
+ * home is another CPU's. Class 0 is "nothing that a sheaf takes", and so is the one at the end: their slots stay
  * on the stop sheaf and lead to the slow path.
  */
 typedef u32 map_entry_t;
@@ -38,7 +38,6 @@ typedef u32 map_entry_t;
 #define SLOT_REMOTE	0x80u
 #define MAP_HOME_SHIFT	16
 #define MAP_CLASS_LARGE	127u
-#define MAP_CLASS_BOOT	126u
 
 static inline map_entry_t make_map_entry(unsigned cls, unsigned colour, unsigned home)
 {

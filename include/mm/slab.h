@@ -129,10 +129,17 @@ int kmem_cache_init(void);		/* 0 or -ENOMEM */
 
 /* Slow ways of malloc and free; the fast ones are in arch/percpu_ops.h and api/malloc.c. */
 void *kmem_cache_alloc_slowpath(unsigned cls);			/* NULL when out of memory */
-/* p is whatever the program gave to free(), not NULL. Aborts with one line on misuse. */
-void kfree_slowpath(void *p);
+/*
+ * p is whatever the program gave to free(), not NULL. Aborts with one line on misuse. False: not a block of libkmm,
+ * and nothing done; then ask foreign_goes_to_next().
+ */
+bool kfree_slowpath(void *p);
 
-extern void (*next_free)(void *p);	/* free() of the allocator beneath, NULL when unknown */
+/*
+ * What KMM_FOREIGN_FREE wants for a pointer that is no block's: aborts with one line that names it, or returns whether
+ * the allocator beneath is to be asked (else it is to be ignored). where: "free", "realloc".
+ */
+bool foreign_goes_to_next(const void *p, const char *where);
 
 /* Above KMALLOC_MAX_SIZE, or aligned beyond a page. *zeroed (may be NULL): reads as zeroes. Any size. */
 void *kmalloc_large(size_t size, size_t align, bool *zeroed);

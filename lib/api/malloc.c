@@ -15,13 +15,14 @@
  */
 #include "api/malloc.h"
 
-#include "base/printk.h"
 #include "mm/kmmd.h"
 #include "os/os.h"
 #include "page/memblock.h"
 #include "page/vmstat.h"
 #include <errno.h>
 #include <string.h>
+
+struct next_allocator next_allocator;
 
 static bool booted(void)
 {
@@ -72,7 +73,8 @@ void free_slowpath(void *p, const void *caller)
 		if (!booted())
 			return;
 	}
-	kfree_slowpath(p);
+	if (!kfree_slowpath(p) && foreign_goes_to_next(p, "free") && next_allocator.free)
+		next_allocator.free(p);
 }
 
 EXPORT_SYMBOL void *malloc(size_t n)
@@ -144,19 +146,19 @@ EXPORT_SYMBOL size_t malloc_usable_size(void *p)
 	return p ? ksize(p) : 0;
 }
 
-/* Large blocks, and pointers that are none of ours. */
-static __cold void *realloc_slowpath(void *p, size_t old_size, size_t n)
+/* A pointer that is none of ours. */
+static __cold void *realloc_foreign(void *p, size_t n)
 {
-	void *q = NULL;
+	if (foreign_goes_to_next(p, "realloc") && next_allocator.realloc)
+		return next_allocator.realloc(p, n);
+	errno = ENOMEM;
+	return NULL;
+}
 
-	if (unlikely(!old_size)) {
-		pr_warn("realloc of %p: not a block of libkmm", p);
-		free_slowpath(p, NULL);		/* reports what it is, or ignores it as KMM_FOREIGN_FREE says */
-		errno = ENOMEM;
-		return NULL;
-	}
-	if (old_size > KMALLOC_MAX_SIZE && n <= PTRDIFF_MAX)
-		q = krealloc_large(p, n);
+static __cold void *realloc_large(void *p, size_t old_size, size_t n)
+{
+	void *q = n <= PTRDIFF_MAX ? krealloc_large(p, n) : NULL;
+
 	if (q) {
 		count_vm_event(VM_realloc_inplace);
 		return q;
@@ -164,6 +166,7 @@ static __cold void *realloc_slowpath(void *p, size_t old_size, size_t n)
 	q = kmm_malloc_internal(n);
 	if (unlikely(!q))
 		return NULL;
+	count_vm_event(VM_realloc_copy);
 	memcpy(q, p, min(old_size, n));
 	kmm_free_internal(p);
 	return q;
@@ -183,8 +186,10 @@ EXPORT_SYMBOL void *realloc(void *p, size_t n)
 	old_size = ksize(p);
 	if (likely(n <= old_size && n >= old_size / 2 && old_size))
 		return p;
-	if (unlikely(old_size > KMALLOC_MAX_SIZE || !old_size))
-		return realloc_slowpath(p, old_size, n);
+	if (unlikely(old_size > KMALLOC_MAX_SIZE))
+		return realloc_large(p, old_size, n);
+	if (unlikely(!old_size))
+		return realloc_foreign(p, n);
 	q = kmm_malloc_internal(n);
 	if (unlikely(!q))
 		return n <= old_size ? p : NULL;

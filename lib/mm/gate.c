@@ -27,10 +27,24 @@ static uintptr_t owner;			/* thread pointer of the forking thread */
 static struct mutex fork_mutex;
 static u32 boot_gate;			/* counts before the first area is online */
 
+/*
+ * What this thread is: inside so many times, and in how many calls of enter and leave that have just counted it or
+ * are about to (more than one: a signal handler came in between). A handler that runs while its thread waits at the
+ * closed gate must not pass as nested.
+ */
+#define IN_BETWEEN (1u << 16)
+#define DEPTH_MASK (IN_BETWEEN - 1)
+
 static __thread struct {
-	u32 depth;
+	u32 state;			/* depth + IN_BETWEEN * calls; handlers leave it as they found it */
 	u32 *entered;			/* the counter to take back */
 } inside __initial_exec;
+
+static void add_state(u32 n)
+{
+	WRITE_ONCE(inside.state, inside.state + n);
+	barrier();
+}
 
 static uintptr_t self(void)
 {
@@ -47,8 +61,11 @@ void gate_enter(void)
 {
 	u32 *gate;
 
-	if (inside.depth++)
+	if (inside.state & DEPTH_MASK) {
+		add_state(1);
 		return;
+	}
+	add_state(IN_BETWEEN);
 	for (;;) {
 		gate = nr_percpu_areas() ? &pcpu_of(any_cpu())->gate : &boot_gate;
 		__atomic_add_fetch(gate, 1, __ATOMIC_SEQ_CST);
@@ -57,18 +74,26 @@ void gate_enter(void)
 		__atomic_sub_fetch(gate, 1, __ATOMIC_SEQ_CST);
 		gate_wait();
 	}
-	inside.entered = gate;
+	WRITE_ONCE(inside.entered, gate);
+	add_state(1 - IN_BETWEEN);
 }
 
 void gate_leave(void)
 {
-	if (--inside.depth == 0)
-		__atomic_sub_fetch(inside.entered, 1, __ATOMIC_RELEASE);
+	u32 *gate = inside.entered;
+
+	if ((inside.state & DEPTH_MASK) > 1) {
+		add_state(-1u);
+		return;
+	}
+	add_state(IN_BETWEEN - 1);
+	__atomic_sub_fetch(gate, 1, __ATOMIC_RELEASE);
+	add_state(-IN_BETWEEN);
 }
 
 bool gate_is_inside(void)
 {
-	return inside.depth != 0;
+	return inside.state & DEPTH_MASK;
 }
 
 static u32 nr_inside(void)
@@ -82,7 +107,7 @@ static u32 nr_inside(void)
 
 void gate_close(void)
 {
-	u32 own = inside.depth != 0;
+	u32 own = gate_is_inside() + inside.state / IN_BETWEEN;
 
 	mutex_lock(&fork_mutex, LOCK_slowpath_gate);
 	owner = self();
@@ -109,7 +134,7 @@ void gate_reset_child(void)
 	}
 	percpu_thaw();
 	boot_gate = 0;
-	if (inside.depth) {
+	if (gate_is_inside()) {
 		inside.entered = &pcpu_of(0)->gate;
 		*inside.entered = 1;
 	}

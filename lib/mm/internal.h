@@ -42,8 +42,7 @@ static inline void free_deferred(void)		/* inside the gate, no locks */
 }
 
 /* --- slub_misuse.c -------------------------------------------------------------------------------------- */
-__noreturn __cold void report_invalid_free(const void *p);
+__noreturn __cold void report_invalid_pointer(const void *p, const char *where);	/* where: "free" */
 __noreturn __cold void report_double_free(const void *obj);
-__cold void handle_foreign_free(void *p);	/* as KMM_FOREIGN_FREE says */
 
 #endif

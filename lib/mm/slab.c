@@ -459,12 +459,12 @@ void slab_free_bulk(unsigned cls, void **p, unsigned nr)
 		if (unlikely(!(slab->flags & PG_slab) || slab->cls != cls)) {
 			if (fc.node)
 				mutex_unlock(&fc.node->lock, LOCK_node);
-			report_invalid_free(p[i]);
+			report_invalid_pointer(p[i], "free");
 		}
 		lock_home(&fc, slab, cls);
 		if (unlikely(!__mark_free(fc.node, slab, p[i]))) {
 			mutex_unlock(&fc.node->lock, LOCK_node);
-			report_invalid_free(p[i]);
+			report_invalid_pointer(p[i], "free");
 		}
 		__slab_freed(&fc, slab);
 	}

@@ -71,7 +71,12 @@ static void *__kmalloc_large(size_t size, size_t align, bool *zeroed)
 
 	if (size <= KMALLOC_LARGE_MAX && align <= PAGEBLOCK_SIZE)
 		p = alloc_large_pages(size, align, zeroed);
-	return p ? p : vmalloc_aligned(size, align, zeroed);
+	if (!p)
+		p = vmalloc_aligned(size, align, zeroed);
+	/* Where address space is rationed, what small blocks have left in the zones serves as well. */
+	if (unlikely(!p) && size > KMALLOC_LARGE_MAX && size <= PAGE_SIZE << MAX_PAGE_ORDER && align <= PAGEBLOCK_SIZE)
+		p = alloc_large_pages(size, align, zeroed);
+	return p;
 }
 
 void *kmalloc_large(size_t size, size_t align, bool *zeroed)
@@ -96,7 +101,7 @@ static void free_large_pages(void *p)
 	struct page *page = virt_to_page(p);
 
 	if (page->flags != PG_large || p != page_address(page))
-		report_invalid_free(p);
+		report_invalid_pointer(p, "free");
 	map_set_range(page_to_pfn(page), 1, 0);
 	page->flags = 0;
 	free_pages_exact(page, page->nr_pages);
@@ -118,7 +123,7 @@ void *krealloc_large(void *p, size_t new_size)
 	struct page *page = virt_to_page(p);
 	u32 nr = (u32)(PAGE_ALIGN(max(new_size, (size_t)1)) >> PAGE_SHIFT);
 
-	if (new_size <= KMALLOC_MAX_SIZE || new_size > KMALLOC_LARGE_MAX || nr > page->nr_pages)
+	if (new_size <= KMALLOC_MAX_SIZE || nr > page->nr_pages)
 		return NULL;
 	gate_enter();
 	trim_pages_exact(page, page->nr_pages, nr);
@@ -129,23 +134,18 @@ void *krealloc_large(void *p, size_t new_size)
 
 /* --- any pointer ------------------------------------------------------------------------------------------- */
 
-static void free_vmalloc(void *p)
+/* Inside the gate; p is a large block, or in the vmalloc region. */
+static bool free_block(void *p)
 {
-	int ret = vfree(p);
+	int ret = 0;
 
-	if (ret == -EALREADY)
-		panic("double free of %p (vmalloc block)", p);
-	if (ret)
-		handle_foreign_free(p);
-}
-
-/* Inside the gate. */
-static void free_block(void *p)
-{
-	if (virt_addr_valid(p) && !((uintptr_t)p & 15))
+	if (virt_addr_valid(p))
 		free_large_pages(p);
 	else
-		free_vmalloc(p);
+		ret = vfree(p);
+	if (ret == -EALREADY)
+		panic("double free of %p (vmalloc block)", p);
+	return ret == 0;
 }
 
 void *deferred;		/* blocks linked by their first word */
@@ -174,29 +174,27 @@ void __free_deferred(void)
 	}
 }
 
-void kfree_slowpath(void *p)
+bool kfree_slowpath(void *p)
 {
 	map_entry_t e = virt_addr_valid(p) && !((uintptr_t)p & 15) ? map_entry(virt_to_pfn(p)) : 0;
 	unsigned cls = e & MAP_CLASS_MASK;
+	bool freed;
 
 	if (likely(cls && cls < NR_KMALLOC_CLASSES)) {
 		free_object_slowpath(e, p);
-		return;
+		return true;
 	}
-	if (cls == MAP_CLASS_BOOT)
-		return;
-	if (cls != MAP_CLASS_LARGE && !vmalloc_region_contains(p)) {
-		handle_foreign_free(p);
-		return;
-	}
+	if (cls != MAP_CLASS_LARGE && !vmalloc_region_contains(p))
+		return memblock_boot_object_size(p) != 0;	/* those stay */
 	if (unlikely(gate_is_inside())) {
 		defer_free(p);
-		return;
+		return true;
 	}
 	gate_enter();
 	free_deferred();
-	free_block(p);
+	freed = free_block(p);
 	gate_leave();
+	return freed;
 }
 
 size_t ksize(const void *p)
@@ -204,13 +202,13 @@ size_t ksize(const void *p)
 	unsigned cls;
 
 	if (!virt_addr_valid(p))
-		return vmalloc_usable(p);
+		return vmalloc_region_contains(p) ? vmalloc_usable(p) : memblock_boot_object_size(p);
 	cls = map_entry(virt_to_pfn(p)) & MAP_CLASS_MASK;
 	if (likely(cls && cls < NR_KMALLOC_CLASSES))
 		return kmalloc_caches[cls].size;
 	if (cls == MAP_CLASS_LARGE)
 		return (size_t)virt_to_page(p)->nr_pages << PAGE_SHIFT;
-	return cls == MAP_CLASS_BOOT ? memblock_boot_object_size(p) : 0;
+	return memblock_boot_object_size(p);
 }
 
 static void classify_slab(const void *p, struct page *slab, struct addr_info *info)
@@ -232,6 +230,21 @@ static void classify_slab(const void *p, struct page *slab, struct addr_info *in
 		info->kind = info->base == p ? ADDR_OBJECT : ADDR_INTERIOR;
 }
 
+/* The large block that page, which itself says nothing, lies in; NULL if none. */
+static struct page *find_large_head(struct page *page)
+{
+	struct page *p = page;
+
+	for (u32 back = 1; back < 1u << MAX_PAGE_ORDER && back <= page_to_pfn(page); back++) {
+		p--;
+		if (p->flags == PG_large && p->nr_pages > back)
+			return p;
+		if (p->flags)
+			return NULL;
+	}
+	return NULL;
+}
+
 void classify_address(const void *p, struct addr_info *info)
 {
 	struct vmap_area va;
@@ -239,7 +252,7 @@ void classify_address(const void *p, struct addr_info *info)
 
 	memset(info, 0, sizeof(*info));
 	if (!virt_addr_valid(p)) {
-		info->kind = ADDR_FOREIGN;
+		info->kind = memblock_boot_object_size(p) ? ADDR_BOOT : ADDR_FOREIGN;
 		if (find_vmap_area(p, &va)) {
 			info->kind = ADDR_VMALLOC;
 			info->base = (void *)va.va_start;
@@ -248,6 +261,8 @@ void classify_address(const void *p, struct addr_info *info)
 		return;
 	}
 	page = compound_head(virt_to_page(p));
+	if (!page->flags && find_large_head(page))
+		page = find_large_head(page);
 	info->base = page_address(page);
 	if (page->flags & PG_slab) {
 		classify_slab(p, page, info);

@@ -7,7 +7,8 @@
  * last. What slips through (an interior pointer, a double free with something in between) is met when the sheaf is
  * emptied into slabs, whose bitmap knows. One line names pointer, class and slab; then abort.
  *
- * A pointer that libkmm never handed out is treated as KMM_FOREIGN_FREE says; `next` asks the allocator beneath.
+ * A pointer that libkmm never handed out is treated as KMM_FOREIGN_FREE says; `next` asks the allocator
+ * beneath, which api/ knows.
  *
  * Kernel counterpart. mm/slub.c: free_to_partial_list's checks, object_err, slab_err.
  */
@@ -15,8 +16,6 @@
 
 #include "base/param.h"
 #include "base/printk.h"
-
-void (*next_free)(void *p);		/* of the allocator beneath; set by api/init.c */
 
 enum { FOREIGN_REPORT, FOREIGN_IGNORE, FOREIGN_NEXT };
 
@@ -28,7 +27,7 @@ void report_double_free(const void *obj)
 	panic("double free of %p (kmalloc-%zu, slab %p)", obj, info.size, info.slab);
 }
 
-void report_invalid_free(const void *p)
+void report_invalid_pointer(const void *p, const char *where)
 {
 	struct addr_info i;
 
@@ -38,37 +37,33 @@ void report_invalid_free(const void *p)
 	case ADDR_OBJECT:
 		if (i.base == p)
 			report_double_free(p);
-		panic("interior pointer %p in free, into a free object at %p (kmalloc-%zu, slab %p)", p, i.base, i.size, i.slab);
+		panic("interior pointer %p in %s, into a free object at %p (kmalloc-%zu, slab %p)", p, where, i.base, i.size, i.slab);
 	case ADDR_INTERIOR:
-		panic("interior pointer %p in free, into the object at %p (kmalloc-%zu, slab %p)", p, i.base, i.size, i.slab);
+		panic("interior pointer %p in %s, into the object at %p (kmalloc-%zu, slab %p)", p, where, i.base, i.size, i.slab);
 	case ADDR_LARGE:
-		panic("interior pointer %p in free, into the large block at %p of %zu bytes", p, i.base, i.size);
+		panic("interior pointer %p in %s, into the large block at %p of %zu bytes", p, where, i.base, i.size);
 	case ADDR_VMALLOC:
-		panic("interior pointer %p in free, into the vmalloc block at %p of %zu bytes", p, i.base, i.size);
+		panic("interior pointer %p in %s, into the vmalloc block at %p of %zu bytes", p, where, i.base, i.size);
 	case ADDR_FREE_PAGE:
-		panic("invalid pointer %p in free: its page is free (a double free of a block that was given back?)", p);
+		panic("invalid pointer %p in %s: its page is free (a double free of a block that was given back?)", p, where);
 	default:
-		panic("invalid pointer %p in free: not a block of libkmm", p);
+		panic("invalid pointer %p in %s: not a block of libkmm", p, where);
 	}
 }
 
-void handle_foreign_free(void *p)
+bool foreign_goes_to_next(const void *p, const char *where)
 {
 	struct addr_info i;
 
 	classify_address(p, &i);
 	if (i.kind != ADDR_FOREIGN && i.kind != ADDR_METADATA)
-		report_invalid_free(p);
+		report_invalid_pointer(p, where);
 	switch (kmm_params.foreign_free) {
 	case FOREIGN_IGNORE:
-		return;
+		return false;
 	case FOREIGN_NEXT:
-		if (next_free) {
-			next_free(p);
-			return;
-		}
-		panic("foreign pointer %p in free: no allocator beneath (KMM_FOREIGN_FREE=next)", p);
+		return true;
 	default:
-		panic("foreign pointer %p in free: not handed out by libkmm (see KMM_FOREIGN_FREE)", p);
+		panic("foreign pointer %p in %s: not handed out by libkmm (see KMM_FOREIGN_FREE)", p, where);
 	}
 }

@@ -124,7 +124,7 @@ void *memblock_boot_object(size_t size, size_t align)
 
 size_t memblock_boot_object_size(const void *p)
 {
-	if ((uintptr_t)p - boot_objects >= BOOT_OBJECTS)
+	if (!boot_objects || (uintptr_t)p - boot_objects >= BOOT_OBJECTS)
 		return 0;
 	return ((const size_t *)p)[-1];
 }

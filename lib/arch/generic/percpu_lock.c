@@ -53,7 +53,8 @@ bool lock_push(map_entry_t e, void *obj)
 		void ***where = percpu_slot((unsigned)cpu, slot);
 
 		if (((uintptr_t)*where & 511) != 0 && (*where)[-1] != obj) {
-			*(*where)++ = obj;
+			**where = obj;
+			smp_store_release(where, *where + 1);	/* a fork may copy between the two: this order */
 			done = true;
 		}
 		mutex_unlock(percpu_lock((unsigned)cpu), LOCK_percpu_area);
