@@ -114,6 +114,13 @@ void *percpu_pop(unsigned slot);
 bool percpu_push(map_entry_t e, void *obj);
 void **percpu_exchange(unsigned cpu, unsigned slot, void **new_top);
 
+/*
+ * Around fork: between the two no thread changes a slot or a sheaf on its fast path. The caller keeps the slow paths
+ * away. percpu_thaw() serves parent and child.
+ */
+void percpu_freeze(void);
+void percpu_thaw(void);
+
 /* Registers rseq again after vfork, in the child and in the parent. lib/arch/rseq.c; called by vfork.S. */
 int vfork_return(int pid);
 

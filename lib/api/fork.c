@@ -19,9 +19,22 @@
 
 #define FORK_COVERED(name)
 #define FORK_RESET(name)	/* gate_reset_child() clears them */
+#define FORK_TAKE(name)		{ &name##_lock, LOCK_##name },
+#define FORK_GATE(name)		{ NULL, LOCK_##name },
 #define LOCKCLASS(rank, name, fork, help) fork(name)
 
-static u32 taken;		/* by prepare; a fork inside a slow path (a signal handler) may hold some itself */
+static const struct fork_class {
+	struct mutex *lock;	/* NULL: the gate */
+	enum lock_class class;
+} fork_order[] = {
+#include "base/lockclass.def"
+};
+
+/*
+ * What prepare took; a fork inside a slow path (a signal handler) may hold some itself. Guarded by the lock that comes
+ * first in fork_order, taken before and released after all others.
+ */
+static u32 taken;
 
 static void fork_lock(struct mutex *m, enum lock_class c)
 {
@@ -40,32 +53,41 @@ static void fork_unlock(struct mutex *m, enum lock_class c)
 	}
 }
 
+static void fork_close_gate(void)
+{
+	kmm_rcu_before_fork();
+	gate_close();
+}
+
 static void atfork_prepare(void)
 {
 	count_vm_event(VM_fork);
-#define FORK_TAKE(name) fork_lock(&name##_lock, LOCK_##name);
-#define FORK_GATE(name) kmm_rcu_before_fork(); gate_close();
-#include "base/lockclass.def"
-#undef FORK_TAKE
-#undef FORK_GATE
+	for (unsigned i = 0; i < ARRAY_SIZE(fork_order); i++)
+		if (fork_order[i].lock)
+			fork_lock(fork_order[i].lock, fork_order[i].class);
+		else
+			fork_close_gate();
 }
 
-#define FORK_TAKE(name) fork_unlock(&name##_lock, LOCK_##name);
+static void fork_undo(void (*gate_undo)(void))
+{
+	for (unsigned i = ARRAY_SIZE(fork_order); i-- > 0;)
+		if (fork_order[i].lock)
+			fork_unlock(fork_order[i].lock, fork_order[i].class);
+		else
+			gate_undo();
+}
 
 static void atfork_parent(void)
 {
 	kmm_rcu_after_fork_parent();
-#define FORK_GATE(name) gate_open();
-#include "base/lockclass.def"
-#undef FORK_GATE
+	fork_undo(gate_open);
 }
 
 static void atfork_child(void)
 {
 	kmm_rcu_after_fork_child();
-#define FORK_GATE(name) gate_reset_child();
-#include "base/lockclass.def"
-#undef FORK_GATE
+	fork_undo(gate_reset_child);
 	tasks_reset_child();
 	kmmd_reset_child();
 }

@@ -14,6 +14,11 @@
  * vfork() (x86_64/vfork.S) registers the area again in the child, and once more in the parent, whose copy the
  * child's run has overwritten. The parent is suspended in between, so one area serves both.
  *
+ * Fork. The kernel copies the heap page by page while other threads run: a slot of one moment and a sheaf of another
+ * would have an object twice. percpu_freeze() therefore leads every fast path to the slow one, which waits at the
+ * gate: no area may be used by rseq, and membarrier(2) restarts the sections under way; in the lock mode all locks are
+ * held.
+ *
  * Kernel counterpart. kernel/rseq.c; user side: librseq.
  */
 #include "arch/percpu_ops.h"
@@ -32,6 +37,10 @@ enum percpu_mode percpu_mode;
 #define RSEQ_MM_CID_FEATURE 28		/* feature size that covers mm_cid */
 #define RSEQ_ORIG_SIZE	    32u
 #define RSEQ_TEST_TRIES	    16
+
+#define FREEZE_TRIES	    1000	/* yields; a holder needs a few instructions */
+#define NOBODY		    UINT32_MAX
+static u32 not_frozen = NOBODY;
 
 /* From the dynamic linker, glibc 2.35; absent elsewhere. */
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
@@ -93,6 +102,42 @@ void **percpu_exchange(unsigned cpu, unsigned slot, void **new_top)
 	if (percpu_mode == PERCPU_MODE_RSEQ)
 		return rseq_exchange(cpu, slot, new_top);
 	return lock_exchange(cpu, slot, new_top);
+}
+
+/* In the lock mode: takes every area's lock, but for one that this thread may hold itself (fork in a signal handler). */
+static void freeze_locks(void)
+{
+	for (u32 cpu = 0; cpu < percpu_hot.nr_areas; cpu++) {
+		u32 *state = &percpu_lock(cpu)->state, zero = 0;
+		int tries = FREEZE_TRIES;
+
+		while (!__atomic_compare_exchange_n(state, &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) && --tries) {
+			zero = 0;
+			os_yield();
+		}
+		if (!tries)
+			not_frozen = cpu;
+	}
+}
+
+void percpu_freeze(void)
+{
+	if (percpu_mode == PERCPU_MODE_LOCK) {
+		freeze_locks();
+	} else if (percpu_mode == PERCPU_MODE_RSEQ) {
+		WRITE_ONCE(percpu_hot.nr_rseq, 0);
+		membarrier_rseq();
+	}
+}
+
+void percpu_thaw(void)
+{
+	if (percpu_mode == PERCPU_MODE_RSEQ)
+		smp_store_release(&percpu_hot.nr_rseq, percpu_hot.nr_areas);
+	for (u32 cpu = 0; percpu_mode == PERCPU_MODE_LOCK && cpu < percpu_hot.nr_areas; cpu++)
+		if (cpu != not_frozen)
+			__atomic_store_n(&percpu_lock(cpu)->state, 0, __ATOMIC_RELEASE);
+	not_frozen = NOBODY;
 }
 
 static u32 rseq_registered_len(void)

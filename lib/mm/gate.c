@@ -5,8 +5,7 @@
  * Purpose. fork() copies the memory of a process but only the calling thread. A sheaf or an object that another thread
  * held in registers would be lost in the child, a lock it held would stay locked, a list it changed would stay torn.
  * Rather than take some hundred locks, fork closes one gate and waits until no thread is in a slow path.
- * Fast paths need no gate: an rseq section has no effect before its one committing store, and the stores before it
- * are to memory above `top`.
+ * Fast paths have no gate: they are frozen (percpu_freeze), so that they come here and wait.
  *
  * Synchronization.
  *   reader: gate++ (seq_cst) ; load closed          writer: closed = 1 (seq_cst) ; load every gate
@@ -125,10 +124,12 @@ void gate_close(void)
 			os_yield();
 		__atomic_store_n(&closed, SEALED, __ATOMIC_SEQ_CST);
 	} while (nr_inside() > own);
+	percpu_freeze();
 }
 
 void gate_open(void)
 {
+	percpu_thaw();
 	owner = 0;
 	__atomic_store_n(&closed, OPEN, __ATOMIC_SEQ_CST);
 	futex_wake(&closed, INT32_MAX);
@@ -141,6 +142,7 @@ void gate_reset_child(void)
 		pcpu_of(cpu)->gate = 0;
 		percpu_lock(cpu)->state = 0;
 	}
+	percpu_thaw();
 	boot_gate = 0;
 	if (gate_is_inside()) {
 		inside.entered = &pcpu_of(0)->gate;

@@ -90,7 +90,9 @@ int mm_init(void)
 {
 	const struct zone *brk_zone = &zones[ZONE_BRK];
 
-	mm_map(regions[REGION_MAP].start, regions[REGION_METADATA].end, VM_READ | VM_KMM, VMA_KMM_METADATA, "metadata");
+	if (regions[REGION_METADATA].end)	/* a registry without a window is of use, too */
+		mm_map(regions[REGION_MAP].start, regions[REGION_METADATA].end, VM_READ | VM_KMM, VMA_KMM_METADATA,
+		       "metadata");
 	init_mm.start_brk = regions[REGION_BRK].start;
 	if (brk_zone->present_pages)
 		memory_online(ZONE_BRK, (uintptr_t)pfn_to_virt(brk_zone->start_pfn), (uintptr_t)pfn_to_virt(brk_zone->end_pfn));

@@ -121,13 +121,13 @@ void *krealloc_large(void *p, size_t new_size)
 		return q;
 	}
 	struct page *page = virt_to_page(p);
-	u32 nr = (u32)(PAGE_ALIGN(max(new_size, (size_t)1)) >> PAGE_SHIFT);
+	size_t nr = PAGE_ALIGN(max(new_size, (size_t)1)) >> PAGE_SHIFT;
 
 	if (new_size <= KMALLOC_MAX_SIZE || nr > page->nr_pages)
 		return NULL;
 	gate_enter();
-	trim_pages_exact(page, page->nr_pages, nr);
-	page->nr_pages = nr;
+	trim_pages_exact(page, page->nr_pages, (u32)nr);
+	page->nr_pages = (u32)nr;
 	gate_leave();
 	return p;
 }
