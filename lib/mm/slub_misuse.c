@@ -16,6 +16,7 @@
 
 #include "base/param.h"
 #include "base/printk.h"
+#include "page/sparse.h"
 
 enum { FOREIGN_REPORT, FOREIGN_IGNORE, FOREIGN_NEXT };
 
@@ -27,11 +28,22 @@ void report_double_free(const void *obj)
 	panic("double free of %p (kmalloc-%zu, slab %p)", obj, info.size, info.slab);
 }
 
+/* The map said one class when the pointer went into a sheaf, its slab says another: somebody wrote over one of them. */
+static void report_corrupt_map(const void *p, const struct addr_info *i)
+{
+	unsigned cls = virt_addr_valid(p) ? map_entry(virt_to_pfn(p)) & MAP_CLASS_MASK : 0;
+
+	if (i->slab && cls != i->cls)
+		panic("corrupted class map at %p: class %u, but slab %p is of class %u (kmalloc-%zu)", p, cls, i->slab,
+		      i->cls, i->size);
+}
+
 void report_invalid_pointer(const void *p, const char *where)
 {
 	struct addr_info i;
 
 	classify_address(p, &i);
+	report_corrupt_map(p, &i);
 	switch (i.kind) {
 	case ADDR_FREE_OBJECT:
 	case ADDR_OBJECT:

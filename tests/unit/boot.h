@@ -142,7 +142,8 @@ static inline void kfree(void *p)
 		if (this_cpu_push(e, p))
 			return;
 	}
-	kfree_slowpath(p);
+	if (!kfree_slowpath(p))
+		foreign_goes_to_next(p, "free");
 }
 
 /* --- threads and CPUs ---------------------------------------------------------------------------------------- */

@@ -10,16 +10,21 @@
 #error "include arch/percpu_ops.h"
 #endif
 
+/* percpu_hot is addressed relative to the instruction pointer: no register and no instruction for its address. */
+#define HOT(field) "percpu_hot+%c[" #field "](%%rip)"
+
 #define RSEQ_BEGIN                                                             \
 	".pushsection __rseq_cs, \"aw\"\n\t"                                   \
 	".balign 32\n"                                                         \
 	"3:\t.long 0, 0\n\t"                                                   \
 	".quad 1f, (2f - 1f), 4f\n\t"                                          \
 	".popsection\n\t"                                                      \
-	"leaq 3b(%%rip), %%rax\n\t"                                            \
-	"movq %%rax, %%fs:(%[cs])\n"                                           \
+	"movq " HOT(cs) ", %%rdx\n\t"                                          \
+	"leaq 3b(%%rip), %%rcx\n\t"                                            \
+	"movq %%rcx, %%fs:(%%rdx)\n\t"                                         \
+	"movq " HOT(cpu) ", %%rcx\n"                                           \
 	"1:\n\t"                                                               \
-	"movl %%fs:(%[cpu]), %%ecx\n\t"
+	"movl %%fs:(%%rcx), %%ecx\n\t"
 
 #define RSEQ_END                                                               \
 	"2:\n\t"                                                               \
@@ -30,14 +35,15 @@
 	".popsection\n\t"
 
 #define RSEQ_AREA                                                              \
-	"cmpl %[nr], %%ecx\n\t"                                                \
+	"cmpl " HOT(nr) ", %%ecx\n\t"                                          \
 	"jae %l[slow]\n\t"                                                     \
 	"shlq %[shift], %%rcx\n\t"                                             \
-	"addq %[base], %%rcx\n\t"
+	"addq " HOT(base) ", %%rcx\n\t"
 
+#define HOT_INPUT(name, field) [name] "i"(offsetof(struct percpu_hot, field))
 #define RSEQ_INPUTS                                                            \
-	[cs] "r"(percpu_hot.cs_offset), [cpu] "r"(percpu_hot.cpu_offset),      \
-	[nr] "m"(percpu_hot.nr_rseq), [base] "m"(percpu_hot.base), [shift] "i"(PERCPU_SHIFT)
+	HOT_INPUT(cs, cs_offset), HOT_INPUT(cpu, cpu_offset), HOT_INPUT(nr, nr_rseq), HOT_INPUT(base, base), \
+	HOT_INPUT(stop, stop_top), [shift] "i"(PERCPU_SHIFT)
 
 /*
  * What a section that failed returns. GCC (12.2, Debian 12) merges `return old` and `return NULL` behind an asm goto
@@ -60,15 +66,15 @@ static __always_inline void *rseq_pop(unsigned long slot)
 		RSEQ_BEGIN
 		RSEQ_AREA
 		"movq (%%rcx,%[slot],8), %%rdx\n\t"
-		"movq -8(%%rdx), %[obj]\n\t"
-		"testq %[obj], %[obj]\n\t"
+		"movq -8(%%rdx), %%rax\n\t"
+		"testq %%rax, %%rax\n\t"
 		"jz %l[slow]\n\t"
 		"subq $8, %%rdx\n\t"
 		"movq %%rdx, (%%rcx,%[slot],8)\n"
 		RSEQ_END
-		: [obj] "=&r"(obj)
+		: "=&a"(obj)
 		: RSEQ_INPUTS, [slot] "r"(slot)
-		: "rax", "rcx", "rdx", "memory", "cc"
+		: "rcx", "rdx", "memory", "cc"
 		: slow);
 	if (!obj)
 		__builtin_unreachable();	/* so that the caller need not test again */
@@ -79,14 +85,14 @@ slow:
 
 static __always_inline bool rseq_push(map_entry_t e, void *obj)
 {
-	unsigned long slot = e & MAP_SLOT_MASK;
-	u32 home = e >> MAP_HOME_SHIFT;
+	unsigned long slot = e & MAP_SLOT_MASK, entry = e;
 
 	__asm__ __volatile__ goto(
 		RSEQ_BEGIN
-		"leaq %c[remote](%[slot]), %%rax\n\t"	/* the bit is clear: an addition is an or */
-		"cmpl %%ecx, %[home]\n\t"
-		"cmovne %%rax, %[slot]\n\t"
+		"shrl %[home_shift], %k[entry]\n\t"
+		"cmpl %%ecx, %k[entry]\n\t"
+		"leaq %c[remote](%[slot]), %[entry]\n\t"	/* the bit is clear: an addition is an or */
+		"cmovne %[entry], %[slot]\n\t"
 		RSEQ_AREA
 		"movq (%%rcx,%[slot],8), %%rdx\n\t"
 		"testl $511, %%edx\n\t"
@@ -97,9 +103,9 @@ static __always_inline bool rseq_push(map_entry_t e, void *obj)
 		"addq $8, %%rdx\n\t"
 		"movq %%rdx, (%%rcx,%[slot],8)\n"
 		RSEQ_END
-		: [slot] "+&r"(slot)
-		: RSEQ_INPUTS, [obj] "r"(obj), [home] "r"(home), [remote] "i"(SLOT_REMOTE)
-		: "rax", "rcx", "rdx", "memory", "cc"
+		: [slot] "+&r"(slot), [entry] "+&r"(entry)
+		: RSEQ_INPUTS, [obj] "r"(obj), [home_shift] "i"(MAP_HOME_SHIFT), [remote] "i"(SLOT_REMOTE)
+		: "rcx", "rdx", "memory", "cc"
 		: slow);
 	return true;
 slow:
@@ -113,18 +119,18 @@ static inline void **rseq_exchange(unsigned cpu, unsigned slot, void **new_top)
 
 	__asm__ __volatile__ goto(
 		RSEQ_BEGIN
-		"cmpl %[nr], %%ecx\n\t"
+		"cmpl " HOT(nr) ", %%ecx\n\t"
 		"jae %l[slow]\n\t"
 		"cmpl %[want], %%ecx\n\t"
 		"jne %l[slow]\n\t"
 		"movq (%[where]), %[old]\n\t"
-		"cmpq %[stop], %[old]\n\t"
+		"cmpq " HOT(stop) ", %[old]\n\t"
 		"je %l[slow]\n\t"
 		"movq %[new], (%[where])\n"
 		RSEQ_END
 		: [old] "=&r"(old)
-		: RSEQ_INPUTS, [want] "r"(cpu), [where] "r"(where), [new] "r"(new_top), [stop] "m"(percpu_hot.stop_top)
-		: "rax", "rcx", "memory", "cc"
+		: RSEQ_INPUTS, [want] "r"(cpu), [where] "r"(where), [new] "r"(new_top)
+		: "rax", "rcx", "rdx", "memory", "cc"
 		: slow);
 	return old;
 slow:

@@ -167,34 +167,19 @@ Misuse(foreign_block_beneath_the_heap)
 	kfree(p);
 }
 
-Misuse(next_without_an_allocator_beneath)
-{
-	static int global __aligned(16);
-
-	kmm_params.foreign_free = 2;
-	expect("no allocator beneath (KMM_FOREIGN_FREE=next)");
-	kfree(&global);
-}
-
 /* A live object whose map entry was overwritten. */
 Misuse(corrupted_map)
 {
 	char *p = kmalloc(64);
 
 	map_set_range(virt_to_pfn(p), 1, make_map_entry(kmalloc_class(128), 0, any_cpu()));
-	expect("%p", (void *)p);
+	expect("corrupted class map at %p: class %u, but slab %p is of class %u (kmalloc-64)", (void *)p, kmalloc_class(128),
+	       (void *)((uintptr_t)p & PAGE_MASK), kmalloc_class(64));
 	kfree(p);
 	drain();
 }
 
 /* --- what is no misuse ---------------------------------------------------------------------------------------- */
-
-static void *given_on;
-
-static void beneath(void *p)
-{
-	given_on = p;
-}
 
 Test(slub_misuse, foreign_ignored)
 {
@@ -211,9 +196,10 @@ Test(slub_misuse, foreign_goes_to_the_allocator_beneath)
 	static int global __aligned(16);
 
 	kmm_params.foreign_free = 2;
-	next_free = beneath;
-	kfree(&global);
-	cr_assert_eq(given_on, &global);
+	cr_assert_not(kfree_slowpath(&global));
+	cr_assert(foreign_goes_to_next(&global, "free"));
+	kmm_params.foreign_free = 1;
+	cr_assert_not(foreign_goes_to_next(&global, "free"));
 }
 
 /* Ignoring what is foreign does not mean ignoring what is broken. */
