@@ -195,11 +195,20 @@ Test(slub_misuse, foreign_goes_to_the_allocator_beneath)
 {
 	static int global __aligned(16);
 
-	kmm_params.foreign_free = 2;
-	cr_assert_not(kfree_slowpath(&global));
-	cr_assert(foreign_goes_to_next(&global, "free"));
+	cr_assert_not(kfree_slowpath(&global), "nothing done");
 	kmm_params.foreign_free = 1;
 	cr_assert_not(foreign_goes_to_next(&global, "free"));
+	kmm_params.foreign_free = 2;
+	cr_assert(foreign_goes_to_next(&global, "free"));
+	cr_assert(foreign_goes_to_next((void *)0x1000, "realloc"));
+}
+
+Misuse(report_names_the_caller)
+{
+	static int global __aligned(16);
+
+	expect("foreign pointer %p in realloc", (void *)&global);
+	foreign_goes_to_next(&global, "realloc");
 }
 
 /* Ignoring what is foreign does not mean ignoring what is broken. */
