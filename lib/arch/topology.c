@@ -33,8 +33,6 @@
 #include "base/compiler.h"
 #include <dlfcn.h>
 #include <errno.h>
-#include <hwloc.h>
-
 #define NO_CORE 0xffffu
 #define MAX_LLC 128u
 
@@ -44,7 +42,6 @@ struct topology {
 	u8 llc[TOPOLOGY_MAX_CPUS];
 };
 
-static struct topology tables[2];
 static const struct topology *topology;	/* NULL before hwloc */
 
 u32 topology_llc(unsigned cpu)
@@ -78,7 +75,17 @@ bool topology_loaded(void)
 	return smp_load_acquire(&topology) != NULL;
 }
 
+#ifdef WITHOUT_HWLOC	/* configure --without-hwloc */
+int topology_load(const char *synthetic)
+{
+	(void)synthetic;
+	return -ENOSYS;
+}
+#else
 /* --- hwloc -------------------------------------------------------------------------------------------- */
+#include <hwloc.h>
+
+static struct topology tables[2];
 
 /* The functions that we use, by their own names. hwloc's inline helpers call some of them as well. */
 #define HWLOC_FUNCTIONS(F)                                                                                          \
@@ -251,3 +258,4 @@ int topology_load(const char *synthetic)
 	hw.topology_destroy(topo);
 	return ret;
 }
+#endif

@@ -39,6 +39,7 @@ static void setup(void)
 {
 	os_init();
 	cr_assert_eq(mm_init(), 0);
+	cr_assert_not_null(current_task());
 	kmmd_wanted = true;
 }
 

@@ -14,6 +14,7 @@ static void setup(void)
 {
 	os_init();
 	cr_assert_eq(mm_init(), 0);
+	cr_assert_not_null(current_task());
 }
 
 TestSuite(task, .init = setup);
