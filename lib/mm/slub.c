@@ -245,6 +245,18 @@ static struct page *find_large_head(struct page *page)
 	return NULL;
 }
 
+/* The first page of the free block that a page lies in says so; the others say nothing. */
+static bool in_free_block(pfn_t pfn)
+{
+	for (unsigned o = 0; o <= MAX_PAGE_ORDER; o++) {
+		const struct page *head = pfn_to_page(ALIGN_DOWN(pfn, 1u << o));
+
+		if (head->flags & (PG_buddy | PG_pcp) && head->order >= o)
+			return true;
+	}
+	return false;
+}
+
 void classify_address(const void *p, struct addr_info *info)
 {
 	struct vmap_area va;
@@ -271,7 +283,7 @@ void classify_address(const void *p, struct addr_info *info)
 		info->size = (size_t)page->nr_pages << PAGE_SHIFT;
 	} else if (memblock_boot_object_size(p)) {
 		info->kind = ADDR_BOOT;
-	} else if (page->flags & (PG_buddy | PG_pcp)) {
+	} else if (in_free_block(page_to_pfn(page))) {
 		info->kind = ADDR_FREE_PAGE;
 	} else {
 		info->kind = ADDR_METADATA;

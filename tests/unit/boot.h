@@ -11,6 +11,7 @@
 #define KMM_TESTS_UNIT_BOOT_H
 
 #include "base/param.h"
+#include "mm/mm_struct.h"
 #include "mm/slab.h"
 #include "mm/vmalloc.h"
 #include "os/membarrier.h"
@@ -112,6 +113,7 @@ static inline void boot_core(int percpu)
 	cr_assert_eq(kmem_cache_init(), 0);
 	start = ALIGN(direct_map.end, GIB(1));
 	cr_assert_eq(vmalloc_init(start, start + GIB(64)), 0);
+	cr_assert_eq(mm_init(), 0);
 }
 
 static inline void boot_auto(void)
