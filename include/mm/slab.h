@@ -1,71 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slab.h - size classes, nodes, sheaves. Kernel: mm/slab.h, mm/slub.c (percpu sheaves, Linux 6.18).
+ * slab.h - nodes, sheaves, and the allocator. Kernel: mm/slab.h, mm/slub.c (percpu sheaves, Linux 6.18).
  */
 #ifndef KMM_MM_SLAB_H
 #define KMM_MM_SLAB_H
 
+#include "mm/kmalloc.h"
 #include "os/mutex.h"
 #include "page/mm_types.h"
 #include "page/percpu.h"
-
-/* --- size classes: 16 to 128 by 16, then eight to a doubling, up to 256 KiB --------------------------- */
-#define KMALLOC_MIN_SIZE      16u
-#define KMALLOC_MAX_SIZE      (256u << 10)	/* beyond: kmalloc_large(), then vmalloc */
-#define KMALLOC_LARGE_MAX     (2ul << 20)
-#define NR_KMALLOC_CLASSES    97		/* class 0 is the slow path */
-
-/*
- * One size class, the kernel's struct kmem_cache. Constant after boot but for capacity and barn_max.
- */
-struct kmem_cache {
-	u32 size;		/* bytes of an object */
-	u16 sheaf_capacity;	/* objects of a sheaf, at most 63 */
-	u16 barn_max;		/* full sheaves a barn keeps */
-	u16 nr_objects;		/* of a slab */
-	u16 nr_pages;		/* of a slab */
-	u64 inverse;		/* ceil(2^48 / size): division by multiplication */
-};
-extern struct kmem_cache kmalloc_caches[NR_KMALLOC_CLASSES];
-
-/*
- * Size to class. Up to 1 KiB in steps of 16 bytes, beyond in eighths of a power of two. Whoever must see every
- * allocation (profile, groups) points the entries to class 0, whose slot always leads to the slow path.
- */
-#define SIZE_INDEX_SMALL 1024u
-#define SIZE_INDEX_ENTRIES (65 + 8 * 8)
-extern u8 size_index[SIZE_INDEX_ENTRIES];
-
-/* Index into size_index for sizes above SIZE_INDEX_SMALL and up to KMALLOC_MAX_SIZE. */
-static __always_inline size_t size_index_large(size_t n)
-{
-	unsigned lg = ilog2(n - 1);
-
-	return 65 + (lg - 10) * 8 + (((n - 1) >> (lg - 3)) & 7);
-}
-
-/* n at most KMALLOC_MAX_SIZE. */
-static __always_inline unsigned kmalloc_class(size_t n)
-{
-	return size_index[likely(n <= SIZE_INDEX_SMALL) ? (n + 15) >> 4 : size_index_large(n)];
-}
-
-/* The largest size that leads to entry i. */
-static inline size_t size_index_limit(unsigned i)
-{
-	if (i <= 64)
-		return i * 16;
-
-	unsigned group = (i - 65) / 8, step = (i - 65) % 8 + 1;
-
-	return (1024u << group) + (128u << group) * step;
-}
-
-/* Index of the object that contains byte offset off of a slab. */
-static inline unsigned obj_to_index(const struct kmem_cache *s, size_t off)
-{
-	return (unsigned)((off * s->inverse) >> 48);
-}
 
 /* --- nodes: what belongs to one home (a CPU, or a cache domain) and class ------------------------------ */
 #define NR_SLAB_BUCKETS 4	/* by share of free objects: up to 1/4, 1/2, 3/4, more */

@@ -10,15 +10,13 @@
 #error "include arch/percpu_ops.h"
 #endif
 
-/* percpu_hot is addressed relative to the instruction pointer: no register and no instruction for its address. */
+/* Addressed relative to the instruction pointer: no register and no instruction for the address. */
 #define HOT(field) "percpu_hot+%c[" #field "](%%rip)"
 
 #define RSEQ_BEGIN                                                             \
-	".pushsection __rseq_cs, \"aw\"\n\t"                                   \
-	".balign 32\n"                                                         \
+	".pushsection __rseq_cs, \"aw\"\n\t.balign 32\n"                       \
 	"3:\t.long 0, 0\n\t"                                                   \
-	".quad 1f, (2f - 1f), 4f\n\t"                                          \
-	".popsection\n\t"                                                      \
+	".quad 1f, (2f - 1f), 4f\n\t.popsection\n\t"                           \
 	"movq " HOT(cs) ", %%rdx\n\t"                                          \
 	"leaq 3b(%%rip), %%rcx\n\t"                                            \
 	"movq %%rcx, %%fs:(%%rdx)\n\t"                                         \
@@ -31,24 +29,20 @@
 	".pushsection __rseq_failure, \"ax\"\n\t"                              \
 	".byte 0x0f, 0xb9, 0x3d\n\t"	/* ud1, so that the signature is no code */ \
 	".long 0x53053053\n"                                                   \
-	"4:\tjmp %l[slow]\n\t"                                                 \
-	".popsection\n\t"
+	"4:\tjmp %l[slow]\n\t.popsection\n\t"
 
 #define RSEQ_AREA                                                              \
 	"cmpl " HOT(nr) ", %%ecx\n\t"                                          \
-	"jae %l[slow]\n\t"                                                     \
-	"shlq %[shift], %%rcx\n\t"                                             \
+	"jae %l[slow]\n\tshlq %[shift], %%rcx\n\t"                            \
 	"addq " HOT(base) ", %%rcx\n\t"
 
 #define HOT_INPUT(name, field) [name] "i"(offsetof(struct percpu_hot, field))
-#define RSEQ_INPUTS                                                            \
-	HOT_INPUT(cs, cs_offset), HOT_INPUT(cpu, cpu_offset), HOT_INPUT(nr, nr_rseq), HOT_INPUT(base, base), \
+#define RSEQ_INPUTS HOT_INPUT(cs, cs_offset), HOT_INPUT(cpu, cpu_offset), HOT_INPUT(nr, nr_rseq), HOT_INPUT(base, base), \
 	HOT_INPUT(stop, stop_top), [shift] "i"(PERCPU_SHIFT)
 
 /*
- * What a section that failed returns. GCC (12.2, Debian 12) merges `return old` and `return NULL` behind an asm goto
- * into one return of the output register, whatever is in it: percpu_exchange() then reported every failure as a
- * success. A NULL whose origin it cannot see keeps the two apart, and costs the fast path nothing.
+ * What a section that failed returns. GCC 12.2 merges `return old` and `return NULL` behind an asm goto into one return
+ * of the output register, whatever is in it. A NULL whose origin it cannot see keeps the two apart.
  */
 static __always_inline void *rseq_failed(void)
 {
@@ -137,7 +131,7 @@ slow:
 	return rseq_failed();
 }
 
-/* The index in the caller's rseq area; only meaningful when the mode is RSEQ. */
+/* The index in the caller's area, in the rseq mode. */
 static inline u32 rseq_cpu_index(void)
 {
 	u32 cpu;
@@ -147,9 +141,9 @@ static inline u32 rseq_cpu_index(void)
 }
 
 /*
- * A section stores the address of its descriptor before it learns that no area may be used (before the boot and in the
- * lock mode). Until rseq is in use cs_offset therefore leads to a word of the thread's control block that glibc keeps
- * unused for ever: unused_vgetcpu_cache in sysdeps/x86_64/nptl/tls.h. (Offset 0 would be the block's own address.)
+ * A section stores the address of its descriptor before it learns that no area may be used (before the boot, in the
+ * lock mode). Until rseq is in use cs_offset leads to a word of the thread's control block that glibc keeps unused for
+ * ever: unused_vgetcpu_cache in sysdeps/x86_64/nptl/tls.h. (Offset 0 would be the block's own address.)
  */
 #define RSEQ_NOWHERE 0x38
 
