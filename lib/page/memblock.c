@@ -209,7 +209,7 @@ void *foreign_sbrk(ptrdiff_t increment)
 	mutex_lock(&brk_lock, LOCK_brk);
 	uintptr_t cur = (uintptr_t)__os_sbrk(0);
 
-	if (cur && (increment >= 0 || (uintptr_t)-increment <= cur - min(cur, brk_top)))
+	if (cur && (increment >= 0 || -(uintptr_t)increment <= cur - min(cur, brk_top)))
 		old = __os_sbrk(increment);
 	mutex_unlock(&brk_lock, LOCK_brk);
 	return old;
