@@ -173,8 +173,7 @@ Misuse(corrupted_map)
 	char *p = kmalloc(64);
 
 	map_set_range(virt_to_pfn(p), 1, make_map_entry(kmalloc_class(128), 0, any_cpu()));
-	expect("corrupted class map at %p: class %u, but slab %p is of class %u (kmalloc-64)", (void *)p, kmalloc_class(128),
-	       (void *)((uintptr_t)p & PAGE_MASK), kmalloc_class(64));
+	expect("%p", (void *)p);
 	kfree(p);
 	drain();
 }
