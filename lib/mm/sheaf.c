@@ -46,6 +46,7 @@
 #include <string.h>
 
 #define EMPTY_MAX	8		/* empty sheaves that a CPU keeps */
+#define DRAIN_TRIES	1000
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
 struct sheaf stop_sheaf, boot_sheaf;
@@ -411,14 +412,27 @@ static void release_slots(unsigned cpu, void **captured[NR_CAPTURED])
 			__atomic_store_n(percpu_slot(cpu, captured_slot(i)), sheaf_full_top(&boot_sheaf), __ATOMIC_RELEASE);
 }
 
+/* The holder may be what this thread's signal handler has interrupted: then its sheaves are left alone. */
+static bool lock_area_patiently(unsigned cpu)
+{
+	for (int tries = 0; tries < DRAIN_TRIES; tries++) {
+		if (mutex_trylock(percpu_lock(cpu), LOCK_percpu_area))
+			return true;
+		os_yield();
+	}
+	return false;
+}
+
 void drain_cpu(unsigned cpu)
 {
 	void **captured[NR_CAPTURED] = { NULL };
 	bool lock_mode = percpu_mode != PERCPU_MODE_RSEQ, any;
 
 	mutex_lock(&drain_lock, LOCK_drain);
-	if (lock_mode)
-		mutex_lock(percpu_lock(cpu), LOCK_percpu_area);
+	if (lock_mode && !lock_area_patiently(cpu)) {
+		mutex_unlock(&drain_lock, LOCK_drain);
+		return;
+	}
 	any = stop_slots(cpu, captured, true);
 	while (any && !lock_mode) {
 #ifndef KMM_MUTATE_NO_MEMBARRIER

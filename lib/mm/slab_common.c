@@ -6,7 +6,7 @@
  * sheaf holds, how many full sheaves a barn keeps.
  *
  * Slabs. At most 64 objects where it can be (their bitmap then fits into struct page), at most 16 KiB for small
- * objects, at least two objects up to 64 KiB. The page count is a power of two if that wastes at most a tenth, since
+ * objects, at least two objects up to 16 KiB. The page count is a power of two if that wastes at most a tenth, since
  * those come from the per-CPU page lists; otherwise exactly what the objects need.
  *
  * Sheaves are bounded by bytes, not by count: what a CPU caches of a class stays below SHEAF_BYTES.

@@ -40,8 +40,8 @@ static unsigned os_page_order(void)
 	return get_order(os_page_size >> PAGE_SHIFT);
 }
 
-/* Takes up to REPORT_BATCH old resident blocks off their lists. */
-static unsigned isolate_batch(struct zone *zone, unsigned order, u32 now, u64 max_age_ms, pfn_t *batch)
+/* Takes up to REPORT_BATCH old resident blocks off their lists, but not more than leave stop_at pages. */
+static unsigned isolate_batch(struct zone *zone, unsigned order, u32 now, u64 max_age_ms, u64 stop_at, pfn_t *batch)
 {
 	unsigned nr = 0;
 
@@ -49,7 +49,7 @@ static unsigned isolate_batch(struct zone *zone, unsigned order, u32 now, u64 ma
 	for (int mt = 0; mt < MIGRATE_TYPES; mt++) {
 		pfn_t next, pfn = zone->free_area[order].free_list[mt].head;
 
-		for (; pfn && nr < REPORT_BATCH; pfn = next) {
+		for (; pfn && nr < REPORT_BATCH && resident_free(zone) > stop_at; pfn = next) {
 			struct page *page = pfn_to_page(pfn);
 
 			next = page->next;
@@ -88,7 +88,7 @@ size_t page_report(struct zone *zone, unsigned min_order, u64 max_age_ms)
 
 			if (resident_free(zone) <= stop_at)
 				goto out;
-			nr = isolate_batch(zone, (unsigned)o, now, max_age_ms, batch);
+			nr = isolate_batch(zone, (unsigned)o, now, max_age_ms, stop_at, batch);
 			for (unsigned i = 0; i < nr; i++)
 				ok = vm_dontneed(pfn_to_virt(batch[i]), PAGE_SIZE << o) == 0 && ok;
 			putback_batch(zone, (unsigned)o, batch, nr, ok);
