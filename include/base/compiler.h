@@ -11,7 +11,7 @@
 
 #define __noinline	__attribute__((noinline))
 #define __cold		__attribute__((cold, noinline))
-#define __hot		__attribute__((hot))
+#define __hot		__attribute__((hot, aligned(64)))	/* begins a cache line */
 #define __noreturn	__attribute__((noreturn))
 #define __aligned(n)	__attribute__((aligned(n)))
 #define __maybe_unused	__attribute__((unused))

@@ -77,12 +77,12 @@ void free_slowpath(void *p, const void *caller)
 		next_allocator.free(p);
 }
 
-EXPORT_SYMBOL void *malloc(size_t n)
+EXPORT_SYMBOL __hot void *malloc(size_t n)
 {
 	return kmm_malloc_internal(n);
 }
 
-EXPORT_SYMBOL void free(void *p)
+EXPORT_SYMBOL __hot void free(void *p)
 {
 	kmm_free_internal(p);
 }

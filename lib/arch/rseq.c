@@ -38,9 +38,8 @@ enum percpu_mode percpu_mode;
 #define RSEQ_ORIG_SIZE	    32u
 #define RSEQ_TEST_TRIES	    16
 
-#define FREEZE_TRIES	    1000	/* yields; a holder needs a few instructions */
-#define NOBODY		    UINT32_MAX
-static u32 not_frozen = NOBODY;
+#define FREEZE_MS	    500		/* patience with a preempted holder */
+#define FROZEN		    3u		/* state of an area's lock around fork */
 
 /* From the dynamic linker, glibc 2.35; absent elsewhere. */
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
@@ -104,19 +103,23 @@ void **percpu_exchange(unsigned cpu, unsigned slot, void **new_top)
 	return lock_exchange(cpu, slot, new_top);
 }
 
-/* In the lock mode: takes every area's lock, but for one that this thread may hold itself (fork in a signal handler). */
+/*
+ * In the lock mode: takes every area's lock. A holder was preempted in the middle of a few instructions; only one that
+ * this thread itself has interrupted (a fork in a signal handler) never gives way, and is left out in the end.
+ */
 static void freeze_locks(void)
 {
+	u64 end = os_clock_ms() + FREEZE_MS;
+
 	for (u32 cpu = 0; cpu < percpu_hot.nr_areas; cpu++) {
 		u32 *state = &percpu_lock(cpu)->state, zero = 0;
-		int tries = FREEZE_TRIES;
 
-		while (!__atomic_compare_exchange_n(state, &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) && --tries) {
+		while (!__atomic_compare_exchange_n(state, &zero, FROZEN, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+			if (os_clock_ms() >= end)
+				break;
 			zero = 0;
 			os_yield();
 		}
-		if (!tries)
-			not_frozen = cpu;
 	}
 }
 
@@ -134,10 +137,11 @@ void percpu_thaw(void)
 {
 	if (percpu_mode == PERCPU_MODE_RSEQ)
 		smp_store_release(&percpu_hot.nr_rseq, percpu_hot.nr_areas);
-	for (u32 cpu = 0; percpu_mode == PERCPU_MODE_LOCK && cpu < percpu_hot.nr_areas; cpu++)
-		if (cpu != not_frozen)
-			__atomic_store_n(&percpu_lock(cpu)->state, 0, __ATOMIC_RELEASE);
-	not_frozen = NOBODY;
+	for (u32 cpu = 0; percpu_mode == PERCPU_MODE_LOCK && cpu < percpu_hot.nr_areas; cpu++) {
+		u32 frozen = FROZEN;
+
+		__atomic_compare_exchange_n(&percpu_lock(cpu)->state, &frozen, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	}
 }
 
 static u32 rseq_registered_len(void)

@@ -85,8 +85,8 @@ static __always_inline bool rseq_push(map_entry_t e, void *obj)
 		RSEQ_BEGIN
 		"shrl %[home_shift], %k[entry]\n\t"
 		"cmpl %%ecx, %k[entry]\n\t"
-		"leaq %c[remote](%[slot]), %[entry]\n\t"	/* the bit is clear: an addition is an or */
-		"cmovne %[entry], %[slot]\n\t"
+		"je 5f\n\t"		/* a branch: speculation runs ahead of the entry's load (a cmov waits for it) */
+		"addq %[remote], %[slot]\n5:\t"	/* the bit is clear: an addition is an or */
 		RSEQ_AREA
 		"movq (%%rcx,%[slot],8), %%rdx\n\t"
 		"testl $511, %%edx\n\t"
