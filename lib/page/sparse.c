@@ -55,20 +55,17 @@ static uintptr_t section_end;		/* the next section goes here */
 static bool brk_blocked;		/* it could not grow once: a mapping, or a limit, is in the way for good */
 
 /* 4 x RAM, so that brk, holes and churn have room; less where address space is rationed. */
-static u64 window_size(void)
+static u64 window_size(u64 limit)
 {
 	u64 size = roundup_pow_of_two(4 * os_ram_bytes());
-	u64 limit = os_address_space_limit();
 
 	if (limit < size)
 		size = roundup_pow_of_two(max(limit, (u64)MIB(64))) * 2;
 	return clamp(size, (u64)MIB(256), (u64)GIB(8192));
 }
 
-static u32 percpu_areas(void)
+static u32 percpu_areas(u64 limit)
 {
-	u64 limit = os_address_space_limit();
-
 	return (u32)clamp(limit / MIB(64), (u64)2, (u64)512);
 }
 
@@ -81,8 +78,8 @@ static uintptr_t place_region(enum region_id id, uintptr_t start, size_t size)
 
 int sparse_init(uintptr_t brk_start)
 {
-	size_t map_size, vmemmap_size, percpu_size = (size_t)percpu_areas() << PERCPU_SHIFT;
-	u64 size = window_size();
+	u64 limit = os_address_space_limit(), size = window_size(limit);
+	size_t map_size, vmemmap_size, percpu_size = (size_t)percpu_areas(limit) << PERCPU_SHIFT;
 	uintptr_t base, next;
 
 	for (;; size /= 2) {
