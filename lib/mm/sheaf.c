@@ -435,13 +435,11 @@ void drain_cpu(unsigned cpu)
 	}
 	any = stop_slots(cpu, captured, true);
 	while (any && !lock_mode) {
-#ifndef KMM_MUTATE_NO_MEMBARRIER
 		if (membarrier_rseq() != 0) {
 			restore_slots(cpu, captured);
 			break;
 		}
 		count_vm_event(VM_membarrier);
-#endif
 		if (!stop_slots(cpu, captured, false))
 			break;
 		count_vm_event(VM_drain_repeat);

@@ -30,7 +30,7 @@ Test(vmstat, counts_before_the_first_area)
 	cr_assert_eq(global_vm_event(VM_fork), 42u, "nothing is lost when areas come online");
 	count_vm_events(VM_fork, 1ull << 40);
 	cr_assert_eq(global_vm_event(VM_fork), (1ull << 40) + 42);
-	cr_assert_eq(global_vm_event(VM_vfork_child), 0u, "neighbours are left alone");
+	cr_assert_eq(global_vm_event(VM_rcu_read_lock_fallback), 0u, "neighbours are left alone");
 }
 
 enum { NR_THREADS = 6 };
