@@ -8,10 +8,11 @@ puts LD_PRELOAD into the program's environment only.
 import os
 import random
 import re
+import signal
 import subprocess
 import time
 
-from . import workloads
+from . import statistics, workloads
 
 FIELDS = ("wall_ns", "user_us", "sys_us", "maxrss_kib", "minor_faults", "status")
 
@@ -23,10 +24,10 @@ def libc_path():
 
 
 class Allocator:
-    """name=PATH[,ENV=VALUE]...; without a path it is the C library's own."""
+    """name=PATH[,ENV=VALUE]...; without a path it is the C library's own. packaged: as a Debian package has it."""
 
-    def __init__(self, name, path=None, env=None):
-        self.name, self.path, self.env = name, path, env or {}
+    def __init__(self, name, path=None, env=None, packaged=False):
+        self.name, self.path, self.env, self.packaged = name, path, env or {}, packaged
 
     @classmethod
     def parse(cls, text):
@@ -52,6 +53,7 @@ class Runner:
         self.launch = os.path.join(places["build"], "bench/launch")
         self.result = os.path.join(places["work"], "result")
         self.output = os.path.join(places["work"], "output")
+        self.message = ""           # what the last program said on stderr
 
     def command(self, workload, allocator):
         argv = [self.launch, "-r", self.result, "-o", self.output, "-n", str(workload.times)]
@@ -66,31 +68,37 @@ class Runner:
             return dict(zip(FIELDS, map(int, file.read().split())))
 
     def run(self, workload, allocator):
-        """One run: a dictionary with time, maxrss_kib and the raw fields; RuntimeError when the program failed."""
+        """One run: launch's fields, "figures" (a number for each row) and "memory_kib"; RuntimeError when it failed."""
         for step in workload.setup:
             workloads.SETUP[step](self.places["work"])
         cwd = workload.cwd.format(**self.places) or self.places["work"]
         if workload.name == "redis":
             printed = self.run_redis(workload, allocator)
         else:
-            done = subprocess.run(self.command(workload, allocator), cwd=cwd, timeout=self.seconds,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            if done.returncode:
-                raise RuntimeError(f"{workload.name} under {allocator.name}: {done.stderr[-300:].decode(errors='replace')}")
+            self.launched(workload, allocator, cwd)
             printed = None
         sample = self.read_result()
         if sample["status"]:
-            raise RuntimeError(f"{workload.name} under {allocator.name}: exit status {sample['status']}")
-        if workload.metric == "cpu":
-            sample["time"] = (sample["user_us"] + sample["sys_us"]) / 1e6
-        elif workload.metric == "wall":
-            sample["time"] = sample["wall_ns"] / 1e9
-        else:
-            if printed is None:
-                with open(self.output, errors="replace") as file:
-                    printed = file.read()
-            sample["time"] = workload.figure(printed)
+            raise RuntimeError(f"{workload.name} under {allocator.name}: exit status {sample['status']} {self.message}".rstrip())
+        if printed is None and workload.is_read:
+            with open(self.output, errors="replace") as file:
+                printed = file.read()
+        sample["figures"] = workload.figures(sample, printed)
+        sample["memory_kib"] = workload.memory(sample, printed)
         return sample
+
+    def launched(self, workload, allocator, cwd):
+        """In a session of its own, so that a program that takes too long is ended with its children."""
+        with subprocess.Popen(self.command(workload, allocator), cwd=cwd, start_new_session=True,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            try:
+                _, message = process.communicate(timeout=self.seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise RuntimeError(f"{workload.name} under {allocator.name}: no end after {self.seconds} s") from None
+        if process.returncode:
+            raise RuntimeError(f"{workload.name} under {allocator.name}: {message[-300:].decode(errors='replace')}")
+        self.message = message[-300:].decode(errors='replace')
 
     def run_redis(self, workload, allocator):
         """The server alone has the allocator; the client and its fixed mix of commands are bare."""
@@ -126,8 +134,14 @@ class Runner:
             return os.path.realpath(allocator.path) in maps.read()
 
 
+def middle(visits):
+    """One sample from those of several visits: the median of each number in it."""
+    return {key: middle([v[key] for v in visits]) if isinstance(value, dict) else statistics.median([v[key] for v in visits])
+            for key, value in visits[0].items()}
+
+
 def rounds(runner, table, allocators, count, seed, progress):
-    """{workload: {allocator: [sample, ...]}}: every round runs everything once, allocators in a fresh random order.
+    """{workload: {allocator: [sample, ...]}}: every round visits everything, allocators in a fresh random order.
 
     A program that fails under an allocator is reported, counted, and left out for that allocator from then on.
     """
@@ -136,14 +150,20 @@ def rounds(runner, table, allocators, count, seed, progress):
     failures = {}
     for turn in range(count):
         for workload in table:
-            for allocator in rnd.sample(allocators, len(allocators)):
+            if workload.rounds and turn >= workload.rounds:
+                continue
+            visits = {a.name: [] for a in allocators}
+            for allocator in (a for _ in range(workload.visits) for a in rnd.sample(allocators, len(allocators))):
                 key = (workload.name, allocator.name)
                 if key in failures:
                     continue
                 try:
-                    samples[workload.name][allocator.name].append(runner.run(workload, allocator))
+                    visits[allocator.name].append(runner.run(workload, allocator))
                 except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
                     failures[key] = str(error)
                     progress(f"FAILED {error}")
+            for name, found in visits.items():
+                if (workload.name, name) not in failures:
+                    samples[workload.name][name].append(middle(found))
             progress(f"round {turn + 1}/{count} {workload.name}")
     return samples, failures

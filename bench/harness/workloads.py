@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The workloads of bench/compare, one table for each group.
+"""The workloads of bench/compare, one table for each group, and what is asked of libkmm in each.
 
-A workload is one command that is run under every allocator. Its time is
+A workload is one command that is run under every allocator. Its measure is
   cpu      user + system time of the program and its children: for a fixed amount of work,
   wall     elapsed time: where waiting is the point,
-  printed  a figure that the program prints, lower is better (for a fixed duration: the inverse of its throughput).
+  printed  what the program prints, lower is better, one figure or several, each a row of the table of times
+           (for a fixed duration: the inverse of its throughput).
+Its memory is the peak resident size, or what the program prints if that tells more.
 In a command {build} is the folder of the built micro programs, {src} the sources, {work} a folder for the run's
 own files, {mb} the mimalloc-bench folder, {n} the number of CPUs.
 """
@@ -16,15 +18,32 @@ from dataclasses import dataclass, field
 
 
 @dataclass
+class Figure:
+    row: str
+    pattern: str                # a regular expression whose first group is the figure
+    unit: str = "s"
+    inverse: bool = False       # it is a throughput: take its inverse
+
+    def read(self, output):
+        match = re.search(self.pattern, output, re.MULTILINE)
+        if not match or not float(match.group(1)) > 0:
+            raise ValueError(f"{self.row}: no figure in its output: {output[-200:]!r}")
+        value = float(match.group(1))
+        return 1 / value if self.inverse else value
+
+
+@dataclass
 class Workload:
     name: str
     group: str
     command: str
-    metric: str = "cpu"
-    pattern: str = ""           # for printed: a regular expression whose first group is the figure
-    inverse: bool = False       # the figure is a throughput: take its inverse
-    unit: str = ""              # of the printed figure
-    times: int = 1              # runs a round, of which the median is taken
+    printed: tuple = ()         # Figures
+    wall: bool = False
+    resident: str = ""          # a pattern: the output tells what is resident, in KiB
+    series: tuple = ()          # (curve, number of threads): a point in the plots over the number of threads
+    times: int = 1              # runs a visit, of which the median is taken
+    visits: int = 1             # to each allocator a round, taking turns; again the median
+    rounds: int = 0             # at most so many rounds, where they are long and much alike
     needs: tuple = ()           # programs or files without which it is left out
     setup: tuple = ()           # names of functions below, each makes one input in {work}
     env: dict = field(default_factory=dict)
@@ -43,22 +62,63 @@ class Workload:
                 return path
         return None
 
-    def figure(self, output):
-        """The printed figure in a program's output; ValueError when it is not there."""
-        match = re.search(self.pattern, output, re.MULTILINE)
-        if not match:
-            raise ValueError(f"{self.name}: no figure in its output: {output[-200:]!r}")
-        value = float(match.group(1))
-        return 1 / value if self.inverse else value
+    @property
+    def measure(self):
+        return "printed" if self.printed else "wall" if self.wall else "cpu"
+
+    @property
+    def units(self):
+        """{row: unit} of its figures."""
+        return {f.row: f.unit for f in self.printed} or {self.name: "s"}
+
+    @property
+    def is_read(self):
+        return bool(self.printed or self.resident)
+
+    def figures(self, sample, output):
+        """{row: number}, from launch's fields and the program's output; ValueError when one is not there."""
+        if self.printed:
+            return {f.row: f.read(output) for f in self.printed}
+        wall, cpu = sample["wall_ns"] / 1e9, (sample["user_us"] + sample["sys_us"]) / 1e6
+        return {self.name: wall if self.wall else max(cpu, 1e-6)}
+
+    def memory(self, sample, output):
+        return Figure(self.name, self.resident).read(output) if self.resident else sample["maxrss_kib"]
+
+
+@dataclass
+class Goal:
+    """The most that libkmm's time may be of the best peer's in a row of a group."""
+    ceiling: float
+    best_runs: bool = False     # the best run of each, not the median of the ratios
+    packaged: bool = False      # the best of the preloaded libraries that are Debian packages
+
+
+GOALS = {"micro": Goal(0.95, best_runs=True), "realloc": Goal(0.95, best_runs=True), "tail": Goal(1.0),
+         "startup": Goal(1.02, packaged=True)}
+OTHER_GOAL = Goal(1.05)
+MEMORY_CEILING = 1.3            # of the reference's, for a program
+
+# Groups that have a geometric mean, and the groups that are counted in it.
+MEANS = {"micro": ("micro",), "startup": ("startup",), "scaling": ("scaling",), "macro": ("macro",),
+         "mimalloc-bench": ("mimalloc-bench",), "programs": ("macro", "mimalloc-bench")}
+PROGRAMS = MEANS["programs"]
 
 
 def in_path(program):
     return any(os.access(os.path.join(d, program), os.X_OK) for d in os.environ.get("PATH", "").split(":"))
 
 
-def micro(name, command, unit="ns/pair", label=None):
-    return Workload(name, "micro", "{build}/bench/micro/" + command, "printed",
-                    rf"^{re.escape(label or command.split()[0])} ([0-9.]+)", unit=unit)
+def result(row, label, unit):
+    """A line that bench.h's report() prints."""
+    return Figure(row, rf"^{re.escape(label)} ([0-9.]+)", unit)
+
+
+def micro(name, command, group="micro", unit="ns/pair", rows=None, **more):
+    """rows: {row: label of the line}; by default the program's name is the label of the only one."""
+    rows = rows or {name: command.split()[0]}
+    return Workload(name, group, "{build}/bench/micro/" + command,
+                    tuple(result(row, label, unit) for row, label in rows.items()), **more)
 
 
 MICRO = [
@@ -67,14 +127,34 @@ MICRO = [
     micro("random-small", "random 4096 8 512 10000000"),
     micro("random-mid", "random 65536 16 4096 3000000"),
     micro("random-large", "random 256 8192 262144 300000"),
-    micro("xthread", "xthread 1 4000000"),
-    micro("xthread-8", "xthread 8 4000000"),
-    micro("tail-p99", "tail 1000000 2", "ns", "p99"),
-    micro("tail-p99.9", "tail 1000000 2", "ns", "p99.9"),
-    micro("tail-p99.99", "tail 1000000 2", "ns", "p99.99"),
-    Workload("start-true", "micro", "/bin/true", "wall", times=200),
-    Workload("start-git", "micro", "git --version", "wall", times=100),
-    Workload("start-python", "micro", "/usr/bin/python3 -c pass", "wall", times=20),
+    micro("delete", "delete 10000000 3", rows={"delete": "delete", "delete-sized": "delete-sized"}),
+    micro("grow", "grow 1024", "realloc", "ms", {"grow": "grow", "grow-realloc": "grow-realloc"}),
+]
+
+TAIL = [
+    micro("tail", "tail 2000000 2", "tail", "ns", {f"tail-{p}": p for p in ("p50", "p99", "p99.9", "p99.99")}),
+]
+
+STARTUP = [
+    Workload("start-true", "startup", "/bin/true", wall=True, times=20, visits=10),
+    Workload("start-git", "startup", "git --version", wall=True, times=10, visits=10),
+    Workload("start-python", "startup", "/usr/bin/python3 -c pass", wall=True, times=4, visits=10),
+]
+
+# As many live blocks and as much work for any number of threads: see the programs.
+SCALING = [micro(f"larson-{n}", f"larson {n} 16000000", "scaling", series=("larson", n)) for n in (2, 8, 64, 512)]
+SCALING += [micro(f"xthread-{n}", f"xthread {n // 2} 4000000", "scaling", series=("producer/consumer", n))
+            for n in (2, 8, 64, 512)]
+
+
+def sleepers(name, options):
+    return Workload(name, "sleepers", "{build}/bench/micro/sleepers " + options, resident=r"^over ([0-9.]+)", rounds=3)
+
+
+SLEEPERS = [
+    sleepers("sleepers", "-l 8"),
+    sleepers("sleepers-freed", "-l 0"),
+    sleepers("sleepers-burst", "-l 0 -b"),
 ]
 
 MACRO = [
@@ -83,18 +163,24 @@ MACRO = [
              env={"PYTHONMALLOC": "malloc"}),
     Workload("sqlite", "macro", "sqlite3 -batch :memory:", stdin="{src}/bench/macro/rows.sql"),
     Workload("gcc", "macro", "g++ -std=c++17 -O1 -c {src}/tests/preload/templates.cc -o {work}/templates.o"),
+    Workload("gs", "macro", "gs -q -dBATCH -dNOPAUSE -dSAFER -sDEVICE=ppmraw -r100 -sOutputFile=/dev/null {src}/bench/macro/page.ps"),
+    Workload("lua", "macro", "lua5.4 {src}/bench/macro/tables.lua 3"),
+    Workload("z3", "macro", "z3 {work}/puzzle.smt2", setup=("puzzle",)),
     Workload("perl", "macro", "perl {src}/tests/preload/hashes.pl 1"),
     Workload("git", "macro", "git -C {work}/repo -c pack.threads={n} repack -q -a -d -f --window=30",
              setup=("repository",)),
     Workload("sort", "macro", "sort --parallel={n} -S 200M -k2,2 {work}/lines -o {work}/sorted", setup=("lines",)),
     Workload("node", "macro", "node {src}/tests/preload/workers.js 30"),
-    Workload("redis", "macro", "redis-server --port 0 --unixsocket {work}/sock --save '' --appendonly no", "printed",
-             r"([0-9.]+) requests per second", inverse=True, unit="s a request", needs=("redis-benchmark", "redis-cli"), own_allocator=True),
+    Workload("redis", "macro", "redis-server --port 0 --unixsocket {work}/sock --save '' --appendonly no",
+             (Figure("redis", r"([0-9.]+) requests per second", "s a request", inverse=True),),
+             needs=("redis-benchmark", "redis-cli"), own_allocator=True),
 ]
 
 
-def mb(name, command, metric="cpu", pattern="", **more):
-    return Workload(name, "mimalloc-bench", "{mb}/out/bench/" + command, metric, pattern, cwd="{mb}/out/bench", **more)
+def mb(name, command, pattern="", unit="s", inverse=False, **more):
+    """With a pattern it runs for a fixed time and prints what it got done."""
+    return Workload(name, "mimalloc-bench", "{mb}/out/bench/" + command,
+                    (Figure(name, pattern, unit, inverse),) if pattern else (), cwd="{mb}/out/bench", **more)
 
 
 # The commands of mimalloc-bench's own bench.sh, so that figures can be compared with published ones.
@@ -102,23 +188,23 @@ MIMALLOC_BENCH = [
     mb("cfrac", "cfrac 17545186520507317056371138836327483792789528"),
     mb("espresso", "espresso ../../bench/espresso/largest.espresso"),
     mb("barnes", "barnes", stdin="{mb}/bench/barnes/input"),
-    mb("larson-sized", "larson-sized 5 8 1000 5000 100 4141 {n}", "printed", r"time: ([0-9.]+)"),
-    mb("larson", "larson 5 8 1000 5000 100 4141 {n}", "printed", r"time: ([0-9.]+)"),
-    mb("mstress", "mstress {n} 50 25"),
-    mb("rptest", "rptest {n} 0 1 2 500 1000 100 8 16000", "printed", r"\.\.\.([0-9]+) memory ops", inverse=True),
+    mb("larson-sized", "larson-sized 5 8 1000 5000 100 4141 {n}", r"time: ([0-9.]+)"),
+    mb("larson", "larson 5 8 1000 5000 100 4141 {n}", r"time: ([0-9.]+)"),
+    mb("mstress", "mstress {n} 50 25", times=5),
+    mb("rptest", "rptest {n} 0 1 2 500 1000 100 8 16000", r"\.\.\.([0-9]+) memory ops", "CPU s an op", True),
     mb("alloc-test1", "alloc-test 1"),
     mb("alloc-testN", "alloc-test {n}"),
     mb("sh6benchN", "sh6bench {n2}"),
     mb("sh8benchN", "sh8bench {n2}"),
-    mb("xmalloc-testN", "xmalloc-test -w {n} -t 5 -s 64", "printed", r"rtime: ([0-9.]+)"),
+    mb("xmalloc-testN", "xmalloc-test -w {n} -t 5 -s 64", r"rtime: ([0-9.]+)"),
     mb("cache-scratch1", "cache-scratch 1 1000 1 2000000 {n}"),
     mb("cache-scratchN", "cache-scratch {n} 1000 1 2000000 {n}"),
     mb("cache-thrash1", "cache-thrash 1 1000 1 2000000 {n}"),
     mb("cache-thrashN", "cache-thrash {n} 1000 1 2000000 {n}"),
     mb("glibc-simple", "glibc-simple"),
-    mb("glibc-thread", "glibc-thread {n}", "printed", r"^([0-9.]+)", inverse=True),
+    mb("glibc-thread", "glibc-thread {n}", r"^([0-9.]+)", "2 s an op", True),
     mb("malloc-large", "malloc-large"),
-    mb("mleak10", "mleak 5"),
+    mb("mleak10", "mleak 5", times=5),
     mb("mleak100", "mleak 50"),
 ]
 
@@ -155,8 +241,34 @@ def lines(work):
             out.write(f"{n} {rnd.getrandbits(60):x} {'x' * rnd.randrange(60)}\n")
 
 
-SETUP = {"repository": repository, "lines": lines}
+def puzzle(work):
+    """A job shop for z3, from a fixed seed: 30 jobs, each of 15 tasks, one a machine; can all be done in time?"""
+    import random
+    path = os.path.join(work, "puzzle.smt2")
+    if os.path.exists(path):
+        return
+    rnd = random.Random(1)
+    machines = range(15)
+    jobs = [[(m, rnd.randrange(1, 30)) for m in rnd.sample(machines, len(machines))] for _ in range(30)]
+    on = {m: [(f"t{j}_{k}", time) for j, job in enumerate(jobs) for k, (n, time) in enumerate(job) if n == m] for m in machines}
+    end = int(1.2 * max(sum(time for _, time in tasks) for tasks in on.values()))
+    with open(path, "w") as out:
+        for j, job in enumerate(jobs):
+            out.writelines(f"(declare-const t{j}_{k} Int)\n" for k in range(len(job)))
+            out.write(f"(assert (>= t{j}_0 0))\n")
+            out.writelines(f"(assert (<= (+ t{j}_{k} {time}) {f't{j}_{k + 1}' if k + 1 < len(job) else end}))\n"
+                           for k, (_, time) in enumerate(job))
+        for tasks in on.values():
+            out.writelines(f"(assert (or (<= (+ {a} {d}) {b}) (<= (+ {b} {e}) {a})))\n"
+                           for n, (a, d) in enumerate(tasks) for b, e in tasks[:n])
+        out.write("(check-sat)\n")
+
+
+SETUP = {"repository": repository, "lines": lines, "puzzle": puzzle}
 
 
 def table(mimalloc_bench):
-    return MICRO + MACRO + (MIMALLOC_BENCH if mimalloc_bench else [])
+    found = MICRO + TAIL + STARTUP + SCALING + SLEEPERS + MACRO + (MIMALLOC_BENCH if mimalloc_bench else [])
+    rows = [row for w in found for row in w.units]
+    assert len(set(rows)) == len(rows), "two workloads have the same row"
+    return found

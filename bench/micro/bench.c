@@ -5,11 +5,20 @@
 #define _GNU_SOURCE
 #include "bench.h"
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
+#include <string.h>
 
 void *(*volatile bench_malloc)(size_t) = malloc;
+void *(*volatile bench_realloc)(void *, size_t) = realloc;
 void (*volatile bench_free)(void *) = free;
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t arrived, opened;
+	size_t waiting;		/* under lock, as is_open */
+	bool is_open;
+} gate = { .lock = PTHREAD_MUTEX_INITIALIZER, .arrived = PTHREAD_COND_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER };
 
 unsigned long argument(int argc, char **argv, int n, const char *what, unsigned long def)
 {
@@ -56,4 +65,40 @@ void bind_to_cpu(unsigned n)
 		pthread_setaffinity_np(pthread_self(), sizeof(one), &one);
 		return;
 	}
+}
+
+void wait_at_gate(void)
+{
+	pthread_mutex_lock(&gate.lock);
+	gate.waiting++;
+	pthread_cond_signal(&gate.arrived);
+	while (!gate.is_open)
+		pthread_cond_wait(&gate.opened, &gate.lock);
+	pthread_mutex_unlock(&gate.lock);
+}
+
+uint64_t open_gate(size_t nr)
+{
+	uint64_t now;
+
+	pthread_mutex_lock(&gate.lock);
+	while (gate.waiting < nr)
+		pthread_cond_wait(&gate.arrived, &gate.lock);
+	gate.is_open = true;
+	now = now_ns();
+	pthread_cond_broadcast(&gate.opened);
+	pthread_mutex_unlock(&gate.lock);
+	return now;
+}
+
+pthread_t must_start(const pthread_attr_t *attr, void *(*body)(void *), void *arg)
+{
+	pthread_t thread;
+	int err = pthread_create(&thread, attr, body, arg);
+
+	if (err) {
+		fprintf(stderr, "cannot create a thread: %s\n", strerror(err));
+		exit(1);
+	}
+	return thread;
 }

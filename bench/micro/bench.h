@@ -8,14 +8,20 @@
 #ifndef KMM_BENCH_H
 #define KMM_BENCH_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Volatile pointers: neither the pair nor the test for NULL is optimised away, and the call goes where ld.so says. */
 extern void *(*volatile bench_malloc)(size_t);
+extern void *(*volatile bench_realloc)(void *, size_t);
 extern void (*volatile bench_free)(void *);
 
 static inline uint64_t clock_ns(clockid_t clock)
@@ -50,6 +56,14 @@ static inline uint32_t random_below(uint64_t *state, uint32_t n)
 	return (uint32_t)(((uint64_t)next_random(state) * n) >> 32);
 }
 
+/* Sizes from 16 bytes on, spread evenly over so many powers of two: as many of 16 to 31 bytes as of the largest. */
+static inline uint32_t random_size(uint64_t *state, uint32_t powers)
+{
+	uint32_t base = 16u << random_below(state, powers);
+
+	return base + random_below(state, base);
+}
+
 static inline void report(const char *name, double value, const char *unit)
 {
 	printf("%s %.3f %s\n", name, value, unit);
@@ -64,4 +78,14 @@ void *must_malloc(size_t size);
 /* Binds the calling thread to the n-th CPU that the process may use (modulo their number). */
 void bind_to_cpu(unsigned n);
 
+/* Threads that begin together: each waits at the gate, the main one opens it when nr are there and learns the time. */
+void wait_at_gate(void);
+uint64_t open_gate(size_t nr);
+
+/* A thread that must start: with too few of them a benchmark has no result. attr may be NULL. */
+pthread_t must_start(const pthread_attr_t *attr, void *(*body)(void *), void *arg);
+
+#ifdef __cplusplus
+}
+#endif
 #endif

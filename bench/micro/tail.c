@@ -9,11 +9,11 @@
  */
 #define _GNU_SOURCE
 #include "bench.h"
-#include <pthread.h>
 #include <string.h>
 
 #define STEP_BITS 5u
 #define BUCKETS	  (64u << STEP_BITS)
+#define SIZE_POWERS 11u		/* 16 bytes to 32 KiB */
 
 struct worker {
 	pthread_t thread;
@@ -57,14 +57,6 @@ static uint64_t clock_overhead(void)
 	return least;
 }
 
-/* Sizes are spread evenly over powers of two: as many of 16 to 31 bytes as of 16 to 32 KiB. */
-static uint32_t random_size(uint64_t *state)
-{
-	uint32_t base = 16u << random_below(state, 11);
-
-	return base + random_below(state, base);
-}
-
 static void *work(void *arg)
 {
 	struct worker *w = arg;
@@ -73,10 +65,10 @@ static void *work(void *arg)
 
 	bind_to_cpu(w->index);
 	for (uint32_t i = 0; i < w->slots; i++)
-		slot[i] = must_malloc(random_size(&state));
+		slot[i] = must_malloc(random_size(&state, SIZE_POWERS));
 	for (size_t n = 0; n < w->pairs; n++) {
 		char **s = slot + random_below(&state, w->slots);
-		uint32_t size = random_size(&state);
+		uint32_t size = random_size(&state, SIZE_POWERS);
 		uint64_t t = now_ns();
 
 		bench_free(*s);
@@ -91,6 +83,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* At least 1 ns: what is lost in the clock's resolution took some time, too. */
 static uint64_t percentile(const uint64_t *histogram, uint64_t total, double share)
 {
 	uint64_t seen = 0;
@@ -98,7 +91,7 @@ static uint64_t percentile(const uint64_t *histogram, uint64_t total, double sha
 	for (unsigned b = 0; b < BUCKETS; b++) {
 		seen += histogram[b];
 		if ((double)seen >= share * (double)total)
-			return bucket_start(b);
+			return b ? bucket_start(b) : 1;
 	}
 	return 0;
 }
@@ -116,8 +109,7 @@ int main(int argc, char **argv)
 		return 1;
 	for (size_t i = 0; i < threads; i++) {
 		worker[i] = (struct worker){ .index = (unsigned)i, .pairs = pairs, .slots = slots, .overhead = overhead };
-		if (pthread_create(&worker[i].thread, NULL, work, &worker[i]))
-			return 1;
+		worker[i].thread = must_start(NULL, work, &worker[i]);
 	}
 	for (size_t i = 0; i < threads; i++) {
 		pthread_join(worker[i].thread, NULL);

@@ -20,6 +20,7 @@ struct meminfo {
 	u64 slab;		/* pages of slabs */
 	u64 slab_inuse;		/* objects that the program holds */
 	u64 slab_free;		/* free objects in slabs */
+	u64 slab_returned;	/* of their pages, gone home */
 	u64 cached;		/* objects in sheaves and barns */
 	u64 nr_slab_free, nr_cached;	/* the same in objects */
 	u64 nr_free_blocks;	/* of the buddy */

@@ -15,12 +15,12 @@
 #define NR_KMALLOC_CLASSES    97		/* class 0 is the slow path */
 
 /*
- * One size class, the kernel's struct kmem_cache. Constant after boot but for capacity and barn_max.
+ * One size class, the kernel's struct kmem_cache. Constant after boot.
  */
 struct kmem_cache {
 	u32 size;		/* bytes of an object */
-	u16 sheaf_capacity;	/* objects of a sheaf, at most 63 */
-	u16 barn_max;		/* full sheaves a barn keeps */
+	u16 sheaf_capacity;	/* objects of a sheaf, at most 62 */
+	u16 chain_max;		/* full sheaves a CPU keeps below the one in use, at least (sheaf.c) */
 	u16 nr_objects;		/* of a slab */
 	u16 nr_pages;		/* of a slab */
 	u64 inverse;		/* ceil(2^48 / size): division by multiplication */

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kmmd.h - the background thread and what it loads (hwloc, liburcu-bp).
+ * kmmd.h - the background thread: it gives memory back, and loads hwloc and liburcu-bp.
  */
 #ifndef KMM_MM_KMMD_H
 #define KMM_MM_KMMD_H
 
 #include "base/types.h"
 #include "os/mutex.h"
+#include "page/reclaim.h"		/* kmmd_wanted, the cheap test before kmmd_consider() */
 
 extern struct mutex kmmd_lock;		/* held while kmmd is inside dlopen; fork waits for it */
 
 /*
- * Starts kmmd if it is worth it and safe. Called at the end of slow paths, outside the gate and without any lock;
+ * Wakes kmmd, or starts it if it is worth it and safe. Called at the end of slow paths, outside the gate and without any lock;
  * caller is the return address of the program's call into malloc: calls from libc or ld.so (which may be inside
  * pthread_create or dlopen) never start it. errno stays.
  */
 void kmmd_consider(const void *caller);
-extern bool kmmd_wanted;		/* cheap test before the call: set by slow paths when memory has grown enough */
+void kmmd_init(void);			/* by the main thread, once */
 /* A task was made, there are nr now: with KMM_KTHREAD=1 that is reason enough. */
 void kmmd_note_tasks(u32 nr);
 bool kmmd_running(void);

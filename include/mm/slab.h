@@ -11,18 +11,22 @@
 #include "page/percpu.h"
 
 /* --- nodes: what belongs to one home (a CPU, or a cache domain) and class ------------------------------ */
-#define NR_SLAB_BUCKETS 4	/* by share of free objects: up to 1/4, 1/2, 3/4, more */
+#define NR_SLAB_BUCKETS 5	/* by share of free objects: up to 1/4, 1/2, 3/4, more, all */
+#define SLAB_MOSTLY_FREE 3
+#define SLAB_EMPTY	4
 #define SLAB_UNLISTED	0xff
 
 struct kmem_cache_node {
 	struct mutex lock;
 	u32 nr_full;		/* sheaves in the barn */
-	struct sheaf *full;	/* linked through their first word; in the node of class 0: empty sheaves */
+	struct sheaf *full;	/* linked through their first word */
 	pfn_t partial[NR_SLAB_BUCKETS];
 	u32 nr_slabs;
 	u32 nr_partial;		/* slabs on the lists, empty ones included */
-	u64 nr_empty;		/* slabs on the lists of which every object is free */
+	u32 nr_empty;		/* slabs on the last list: every object is free */
 	u64 nr_free;		/* free objects in slabs (not in sheaves) */
+	u16 chain_extra;	/* full sheaves that the CPU may keep beyond the class's chain_max */
+	bool overflowed;	/* since sheaves were last filled from slabs */
 } __aligned(64);
 _Static_assert(sizeof(struct kmem_cache_node) == 64, "a node is one cache line");
 
@@ -33,16 +37,15 @@ struct kmem_cache_node *get_node(unsigned home, unsigned cls);	/* NULL if that h
 
 /* --- sheaves ------------------------------------------------------------------------------------------ */
 /*
- * 64 pointers, 512-byte aligned, type-stable. A class of capacity n uses the last n slots; the slot before is
- * NULL, the bottom sentinel. A CPU's slot holds only `top`, the address behind the last object:
+ * 64 words, 512-byte aligned, type-stable. The first is a link (arch/percpu_chain.h). A class of capacity n uses the
+ * last n; the word before is NULL, the bottom sentinel. A CPU's slot holds only `top`, the address behind the last object:
  *   top[-1] == NULL        empty
  *   (top & 511) == 0       full
  * The stop sheaf and the boot sheaf are both at once: a pop finds NULL, a push finds the end.
- * While a sheaf is in a barn, slot[0] is the link, with the number of objects in its low 9 bits.
  */
 #define SHEAF_SIZE	512u
 #define SHEAF_SLOTS	64u
-#define SHEAF_MAX_CAPACITY 63u
+#define SHEAF_MAX_CAPACITY 62u
 
 struct sheaf {
 	void *slot[SHEAF_SLOTS];
@@ -61,7 +64,13 @@ static inline struct sheaf *sheaf_of_top(void **top)
 	return (struct sheaf *)(((uintptr_t)top - 1) & ~(uintptr_t)(SHEAF_SIZE - 1));
 }
 
-/* The slot of the first object of a sheaf of class cls. */
+/* The full sheaf beneath this one in its slot, or NULL. */
+static inline struct sheaf *sheaf_below(const struct sheaf *sh)
+{
+	return (struct sheaf *)((uintptr_t)sh->slot[0] & ~(uintptr_t)(SHEAF_SIZE - 1));
+}
+
+/* The place of the first object of a sheaf of class cls. */
 static inline void **sheaf_bottom(struct sheaf *sh, unsigned cls)
 {
 	return &sh->slot[SHEAF_SLOTS - kmalloc_caches[cls].sheaf_capacity];
@@ -109,12 +118,16 @@ void classify_address(const void *p, struct addr_info *info);
 void drain_cpu(unsigned cpu);
 /* All CPUs, all barns; empty slabs go to the page allocator. Inside the gate. */
 void kmem_cache_shrink_all(void);
+/* Empty slabs alone; true if there was one. Inside the gate. */
+bool kmem_cache_reap(void);
 
 /* Sums for slabinfo. */
 struct slabinfo {
 	u64 nr_slabs, nr_objects, nr_free, nr_sheaf, nr_barn;	/* objects: total, free in slabs, in sheaves, in barns */
 };
 void get_slabinfo(unsigned cls, struct slabinfo *si);
+
+u64 nr_shrunk_pages(void);	/* that have gone home out of slabs in use (slab_reclaim.c) */
 
 /* Whole-structure check of every slab, node and sheaf; the world should be quiet. BUGs when wrong. */
 void slab_validate_all(void);

@@ -15,10 +15,16 @@ unsigned os_nr_cpus(void);
 int os_kthread_create(void *(*fn)(void *), void *arg);
 
 /*
- * First call of such a thread: gives it its name and a descriptor table of its own, empty. Without one (before
- * Linux 5.9) -errno: the thread must not open anything then.
+ * First call of such a thread: gives it its name, leave to be woken late (its timers may wait for others'), and a
+ * descriptor table of its own, empty. Without one (before Linux 5.9) -errno: the thread must not open anything then.
  */
 int os_kthread_begin(const char *name);
+
+/*
+ * The word that holds the calling thread's id and that the kernel clears when the thread ends; NULL where the
+ * kernel does not tell (prctl(PR_GET_TID_ADDRESS)).
+ */
+u32 *os_tid_word(void);
 
 /* atexit(3): fn runs before any destructor of a library. May allocate. 0 or -ENOMEM. */
 int os_at_exit(void (*fn)(void));

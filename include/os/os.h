@@ -17,6 +17,12 @@ int os_getcpu_syscall(void);		/* the same, asked of the kernel */
 
 int futex_wait(u32 *word, u32 expected, u64 timeout_ms);	/* timeout 0: for ever */
 int futex_wake(u32 *word, int nr);
+/*
+ * Waits on a word of our own and on a thread's id, which the kernel clears, and wakes one waiter, when that thread
+ * ends (os_tid_word()). As futex_wait(); -ENOSYS before Linux 5.16. Call futex_wake_shared() on a cleared tid.
+ */
+int futex_wait_or_exit(u32 *word, u32 expected, u32 *tid_word, u32 tid, u64 timeout_ms);
+int futex_wake_shared(u32 *word, int nr);
 
 /* Files, for /proc and statistics. O_CLOEXEC always. */
 int os_open(const char *path, int flags, int mode);

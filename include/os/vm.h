@@ -29,11 +29,22 @@ int vm_map_at(void *addr, size_t size);
 int vm_unmap(void *addr, size_t size);
 /* Makes part of a reservation readable and writable (or PROT_NONE / PROT_READ again). */
 int vm_protect(void *addr, size_t size, int prot);
-/* mremap: in place if it can be, elsewhere if may_move; fixed address new_addr if not NULL. */
+/*
+ * mremap: in place if it can be, elsewhere if may_move; fixed address new_addr if not NULL. NULL: nothing has moved, but
+ * what was mapped at new_addr may be gone.
+ */
 void *vm_remap(void *addr, size_t old_size, size_t new_size, bool may_move, void *new_addr);
 /* Gives the pages back; they read as zeroes afterwards. */
 int vm_dontneed(void *addr, size_t size);
+/* The same for many ranges, in one system call where the kernel has it. 0 or -errno: some of them may be there still. */
+struct vm_range {
+	void *start;
+	size_t size;
+};
+int vm_dontneed_ranges(const struct vm_range *range, unsigned nr);
 int vm_advise(void *addr, size_t size, int advice);
+/* Faults all pages in, for writing. A hint: before Linux 5.14 nothing happens. */
+void vm_populate(void *addr, size_t size);
 /* Bytes of [addr, addr + size) resident, by mincore(2), or -errno. */
 ssize_t vm_resident(void *addr, size_t size);
 

@@ -41,6 +41,7 @@ enum pageflags {
 	PG_pcp	    = 1 << 5,	/* first page of a block on a per-CPU page list */
 	PG_isolated = 1 << 6,	/* free block that page reporting has taken off its list */
 	PG_pages    = 1 << 7,	/* first page of a block handed out as pages */
+	PG_shrunk   = 1 << 9,	/* first page of a slab: nothing was taken since free pages in it went home (slab_reclaim.c) */
 };
 
 struct page {

@@ -10,6 +10,7 @@
 
 struct free_list {
 	pfn_t head, tail;	/* 0: none. Resident blocks at the head, reported ones at the tail */
+	pfn_t reported;		/* the first reported one, 0: none */
 	u32 nr;
 };
 
@@ -29,6 +30,7 @@ struct zone {
 	u64 free_pages;
 	u64 reported_pages;		/* free and not resident, part of free_pages */
 	u64 watermark[NR_WMARK];	/* pages of free resident memory */
+	u32 free_orders[MIGRATE_TYPES];	/* a bit set: there are free blocks of that order */
 	struct free_area free_area[NR_PAGE_ORDERS];
 };
 
@@ -37,13 +39,26 @@ extern const char *const migratetype_names[MIGRATE_TYPES];
 
 /* --- buddy.c: one zone, caller holds zone->lock ------------------------------------------------------- */
 
-/* A block of exactly order, or 0. Splits larger ones, falls back to other migrate types. *reported: reads as zeroes. */
-pfn_t __rmqueue(struct zone *zone, unsigned order, enum migratetype mt, bool *reported);
-/* Frees a naturally aligned block and merges it with its buddies. reported: known not to be resident. */
-void __free_one_page(struct zone *zone, pfn_t pfn, unsigned order, u32 stamp_ms, bool reported);
+/*
+ * nr pages, aligned to 2^order >= nr pages, or 0. Splits larger blocks, falls back to other migrate types. *reported:
+ * reads as zeroes.
+ */
+pfn_t __rmqueue_exact(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, bool *reported);
+/* A block of exactly order. */
+static inline pfn_t __rmqueue(struct zone *zone, unsigned order, enum migratetype mt, bool *reported)
+{
+	return __rmqueue_exact(zone, 1u << order, order, mt, reported);
+}
 /* Takes a free block off its list. */
 void __del_from_free_list(struct zone *zone, pfn_t pfn);
-/* Enters [start, start + nr) as free, in the largest aligned blocks. */
+/* The same, and frees all but its first 2^order pages again. Kernel: expand(). */
+void __take_block(struct zone *zone, pfn_t pfn, unsigned order);
+/* The resident block that has been on the list longest, 0: none. */
+static inline pfn_t oldest_resident(const struct free_list *list)
+{
+	return list->reported ? pfn_to_page(list->reported)->prev : list->tail;
+}
+/* Enters [start, start + nr) as free and merges it with its free buddies. reported: known not to be resident. */
 void __free_range(struct zone *zone, pfn_t start, u32 nr, u32 stamp_ms, bool reported);
 enum migratetype get_pageblock_migratetype(pfn_t pfn);
 void set_pageblock_migratetype(pfn_t pfn, enum migratetype mt);

@@ -13,8 +13,8 @@ struct page *alloc_pages(unsigned order, enum migratetype mt);
 void free_pages(struct page *page, unsigned order);
 
 /*
- * nr_pages pages, aligned to 2^align_order pages; the tail of the buddy block that was split for it goes back
- * at once. *zeroed (may be NULL) tells whether the memory is known to read as zeroes.
+ * nr_pages pages, aligned to 2^align_order pages, cut off a buddy block. *zeroed (may be NULL) tells whether the memory
+ * is known to read as zeroes.
  */
 struct page *alloc_pages_exact(u32 nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed);
 void free_pages_exact(struct page *page, u32 nr_pages);

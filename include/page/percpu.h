@@ -34,6 +34,8 @@ struct pcpu {
 	u32 cpu;
 	u32 last_cpu;		/* CPU number on which a slow path last ran with this area */
 	u32 gate;		/* threads inside the slow-path gate that entered on this CPU (mm/gate.h) */
+	u32 busy_ms;		/* when a pass of reclaim last found that slow paths had run here (page/vmscan.c) */
+	u64 seen_events;	/* sum of vmstat at the end of that pass */
 	u64 vmstat[NR_VMSTAT_ITEMS] __aligned(64);
 	struct per_cpu_pages pcp __aligned(64);
 };
@@ -65,7 +67,16 @@ int percpu_online(unsigned cpu);
 extern int (*percpu_prepare)(unsigned cpu);
 
 /* The area of the caller, clamped to those online; 0 before boot. For lists where any CPU's will do. */
-unsigned any_cpu(void);
+static inline unsigned any_cpu(void)
+{
+	u32 nr = nr_percpu_areas();
+	unsigned cpu;
+
+	if (unlikely(nr == 0))
+		return 0;
+	cpu = this_cpu_id();
+	return likely(cpu < nr) ? cpu : cpu % nr;
+}
 
 /*
  * size bytes at the same offset of every area, zeroed: offset from an area's start, or 0 when the areas are full.

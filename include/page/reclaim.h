@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reclaim.h - free memory goes back to the kernel. Kernel: mm/page_reporting.c, mm/vmscan.c.
+ * reclaim.h - free memory goes back to the kernel. Kernel: mm/vmscan.c, mm/page_reporting.c, mm/shrinker.c.
  */
 #ifndef KMM_PAGE_RECLAIM_H
 #define KMM_PAGE_RECLAIM_H
@@ -8,25 +8,89 @@
 #include "base/list.h"
 #include "page/mmzone.h"
 
-/* Called after pages were freed, without locks: reports old blocks when the zone is above its high watermark. */
-void page_reporting_notify_free(struct zone *zone, u32 now_ms);
+#define NEVER_MS UINT32_MAX
 
-/* Advises away free blocks of at least min_order that are older than max_age_ms. Returns bytes. */
-size_t page_report(struct zone *zone, unsigned min_order, u64 max_age_ms);
+/*
+ * One pass of reclaim. It is made in slices, so that nobody waits long: between two of them no lock is held and, if
+ * the caller likes, the gate is open. Kernel: struct scan_control.
+ */
+struct scan_control {
+	bool kswapd;		/* by the background thread; else by the program's, which waits */
+	bool busy;		/* slow paths have run since the background thread's last pass */
+	u32 now_ms;
+	u32 max_age_ms;		/* what has been free for longer goes */
+	u32 deep_age_ms;	/* the same for what a zone keeps below its low watermark, and for single pages */
+	size_t nr_to_reclaim;	/* bytes that may still go in this pass */
+	size_t nr_reclaimed;	/* bytes that went */
+	u32 next_ms;		/* until something else is old enough, NEVER_MS: nothing is there */
+	bool failed;		/* the kernel would not take something back (locked memory) */
+	struct shrinker *turn;	/* whose turn it is, NULL: the pass begins */
+	u32 cursor;		/* how far that one has got; 0 when its turn begins */
+};
 
-/* Lowers the break over free pages at the end of the brk zone, keeping pad bytes. Returns bytes. */
-size_t brk_trim(size_t pad);
+/* Everything there is, of any age, without limit. */
+#define SCAN_ALL(now) { .now_ms = (now), .nr_to_reclaim = SIZE_MAX, .next_ms = NEVER_MS }
 
-/* Upper layers that hold free memory (kernel: struct shrinker). scan gives back what it can, returns bytes. */
+/* Books bytes that went home. */
+void scan_account(struct scan_control *sc, size_t bytes);
+/* Something has been free since then: true if it may go; otherwise next_ms notes when. */
+bool scan_is_old(struct scan_control *sc, u32 since_ms, u32 max_age_ms);
+
+/*
+ * Something that holds free memory (kernel: struct shrinker). scan does one slice; false: nothing more in this pass.
+ * reap, if there is one, gives back whole free pages and takes no other trouble; it is called before a zone grows,
+ * with no lock held. True if there were any.
+ */
 struct shrinker {
 	const char *name;
-	size_t (*scan)(u64 max_age_ms);
+	bool (*scan)(struct scan_control *sc);
+	bool (*reap)(void);
+	size_t (*count)(void);		/* bytes that would go if they were old, about; NULL: cannot tell */
 	struct shrinker *next;
 };
 void register_shrinker(struct shrinker *s);
-size_t shrink_all(u64 max_age_ms);
 
-/* Everything at once: shrinkers, per-CPU lists, free blocks, brk. What malloc_trim() does. Returns bytes. */
-size_t try_to_free_pages(size_t pad, u64 max_age_ms);
+/* --- page_reporting.c ----------------------------------------------------------------------------------- */
+
+/* Free resident blocks of the zone: one batch, oldest first. false: nothing more in this pass. */
+bool page_report(struct zone *zone, struct scan_control *sc);
+/* Lowers the break over pages at the zone's end that have been given back, all but pad bytes of the zone. By how much. */
+size_t brk_trim(size_t pad);
+u64 resident_free_pages(const struct zone *zone);
+/* Called after pages were freed, without locks: while there is no background thread, the caller does a pass in time. */
+void page_reporting_notify_free(struct zone *zone, u32 now_ms);
+
+/* --- vmscan.c ------------------------------------------------------------------------------------------- */
+
+/* One slice, of whoever is in turn. false: the pass is over. Kernel: shrink_node(). */
+bool shrink_slice(struct scan_control *sc);
+/* What every shrinker can reap. True if there was anything. */
+bool reap_all(void);
+/* Everything at once, what malloc_trim() does and what a failing allocation tries. Returns bytes. */
+size_t try_to_free_pages(size_t pad);
+/* Free memory that is resident: in zones, and what shrinkers count. */
+size_t reclaimable_bytes(void);
+
+/*
+ * Called without locks after pages that were not resident were allocated. At a new peak of residence the program pays with
+ * what lies free in the wrong places: CPUs' caches are taken back whenever the peak has grown by an eighth, and free
+ * blocks are reported until a sixteenth is left.
+ */
+void balance_growth(void);
+
+/* The background thread's frame around a pass. end: ms until the next one, NEVER_MS: all memory is at home. */
+void kswapd_begin(struct scan_control *sc);
+u32 kswapd_end(struct scan_control *sc);
+extern bool kswapd_running;	/* there is a background thread */
+/*
+ * What the slow paths test on their way out, and nothing else: somebody should call kmmd_consider(). Set when free
+ * memory has grown enough to be worth a thread, and by the thread when it goes to sleep for good.
+ */
+extern bool kmmd_wanted;
+/* Memory came online: free memory in slabs shows only when somebody looks, so a large heap is looked at now and then. */
+void kswapd_note_growth(void);
+bool kswapd_heap_is_large(void);
+#define KSWAPD_WORTH  MIB(8)	/* of reclaimable memory: for a program with threads */
+#define KSWAPD_EARNED MIB(64)	/* for one without (see mm/kmmd.c) */
 
 #endif

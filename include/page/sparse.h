@@ -33,12 +33,14 @@ int online_pages(struct zone *zone, u32 nr_pages);
  */
 extern void (*memory_notifier)(enum zone_type z, uintptr_t start, uintptr_t end);
 
-/* Sets the map entries of nr pages from pfn on. */
-void map_set_range(pfn_t pfn, u32 nr, map_entry_t e);
-
 static inline map_entry_t map_entry(pfn_t pfn)
 {
 	return READ_ONCE(direct_map.map[pfn]);
+}
+
+static inline void set_map_entry(pfn_t pfn, map_entry_t e)
+{
+	WRITE_ONCE(direct_map.map[pfn], e);
 }
 
 #endif

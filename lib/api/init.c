@@ -135,6 +135,7 @@ static __attribute__((constructor)) void kmm_constructor(void)
 {
 	kmm_boot();
 	kmm_atfork_init();
+	kmmd_init();
 	if (kmm_params.foreign_free == 2) {
 		*(void **)&next_allocator.free = dlsym(RTLD_NEXT, "free");
 		*(void **)&next_allocator.realloc = dlsym(RTLD_NEXT, "realloc");

@@ -64,7 +64,7 @@ EXPORT_SYMBOL size_t kmm_trim(size_t pad)
 
 	kmm_boot();
 	gate_enter();
-	bytes = try_to_free_pages(pad, 0);
+	bytes = try_to_free_pages(pad);
 	gate_leave();
 	return bytes;
 }

@@ -29,12 +29,14 @@ static bool booted(void)
 	return likely(nr_percpu_areas() != 0);
 }
 
-static void *malloc_large(size_t n)
+static void *malloc_large(size_t n, const void *caller)
 {
 	void *p = n > PTRDIFF_MAX ? NULL : kmalloc_large(n, 0, NULL);
 
 	if (unlikely(!p))
 		errno = ENOMEM;
+	if (unlikely(kmmd_wanted))
+		kmmd_consider(caller);
 	return p;
 }
 
@@ -53,7 +55,7 @@ void *malloc_slowpath(size_t n, const void *caller)
 		}
 	}
 	if (n > KMALLOC_MAX_SIZE)
-		return malloc_large(n);
+		return malloc_large(n, caller);
 	cls = kmalloc_class(n);
 	p = kmem_cache_alloc_slowpath(cls);
 	if (unlikely(!p))
@@ -65,7 +67,6 @@ void *malloc_slowpath(size_t n, const void *caller)
 
 void free_slowpath(void *p, const void *caller)
 {
-	(void)caller;
 	if (!p)
 		return;
 	if (unlikely(!booted())) {	/* a boot object at most: those stay */
@@ -75,6 +76,8 @@ void free_slowpath(void *p, const void *caller)
 	}
 	if (!kfree_slowpath(p) && foreign_goes_to_next(p, "free") && next_allocator.free)
 		next_allocator.free(p);
+	if (unlikely(kmmd_wanted))
+		kmmd_consider(caller);
 }
 
 EXPORT_SYMBOL __hot void *malloc(size_t n)

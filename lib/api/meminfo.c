@@ -64,6 +64,7 @@ void get_meminfo(struct meminfo *mi)
 		add_zone(mi, &zones[i]);
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)
 		add_class(mi, cls);
+	mi->slab_returned = nr_shrunk_pages() * PAGE_SIZE;
 	mi->pcp = nr_pcp_pages() * PAGE_SIZE;
 	mi->large = minus(mi->managed, mi->free + mi->pcp + mi->slab);
 	mi->metadata = memblock_bytes() + mi->present / PAGE_SIZE * (sizeof(struct page) + sizeof(map_entry_t));

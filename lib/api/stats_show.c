@@ -153,6 +153,7 @@ static void show_meminfo(struct seq_file *m)
 	seq_kb(m, "Slab", mi.slab);
 	seq_kb(m, "SlabInUse", mi.slab_inuse);
 	seq_kb(m, "SlabFree", mi.slab_free);
+	seq_kb(m, "SlabReturned", mi.slab_returned);
 	seq_kb(m, "SheafCached", mi.cached);
 	seq_kb(m, "Large", mi.large);
 	seq_kb(m, "KmmMetadata", mi.metadata);

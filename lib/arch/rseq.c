@@ -21,7 +21,7 @@
  *
  * Kernel counterpart. kernel/rseq.c; user side: librseq.
  */
-#include "arch/percpu_ops.h"
+#include "arch/percpu_chain.h"
 #include "arch/topology.h"
 #include "os/membarrier.h"
 #include "os/os.h"
@@ -101,6 +101,28 @@ void **percpu_exchange(unsigned cpu, unsigned slot, void **new_top)
 	if (percpu_mode == PERCPU_MODE_RSEQ)
 		return rseq_exchange(cpu, slot, new_top);
 	return lock_exchange(cpu, slot, new_top);
+}
+
+void *percpu_pop_chain(unsigned slot, struct chain_left *left)
+{
+	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_pop_chain(slot, left) : lock_pop_chain(slot, left);
+}
+
+bool percpu_push_chain(map_entry_t e, void *obj, void **new_top, unsigned least, struct chain_left *left)
+{
+	if (percpu_mode == PERCPU_MODE_RSEQ)
+		return rseq_push_chain(e, obj, new_top, least, left);
+	return lock_push_chain(e, obj, new_top, least, left);
+}
+
+void *percpu_get_empty(void)
+{
+	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_get_empty() : lock_get_empty();
+}
+
+bool percpu_put_empty(void *sheaf)
+{
+	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_put_empty(sheaf) : lock_put_empty(sheaf);
 }
 
 /*

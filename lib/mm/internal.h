@@ -4,22 +4,41 @@
 #define KMM_LIB_MM_INTERNAL_H
 
 #include "mm/slab.h"
+#include "page/reclaim.h"
 
 void create_kmalloc_caches(void);				/* slab_common.c */
 
 /* --- slab.c: slabs and nodes ---------------------------------------------------------------------------- */
-/* Objects of home's slabs into [p, p + want), by ascending address; makes at most one slab. Returns how many. */
+/*
+ * Objects of home's slabs into [p, p + want); returns how many. Those of one slab stand by descending address, so that
+ * the lowest is handed out first. Makes slabs only if there is no object, and few against what the node has.
+ */
 unsigned slab_alloc_bulk(unsigned home, unsigned cls, void **p, unsigned want);
 /* One object of at least that class without waiting for any lock, or NULL. For signal handlers inside a slow path. */
 void *slab_alloc_nested(unsigned cls);
 /* Gives objects of class cls back to their slabs, wherever those have their home. */
 void slab_free_bulk(unsigned cls, void **p, unsigned nr);
-/* Empty slabs of a node go back. */
-void node_shrink(unsigned home, unsigned cls);
-/* Calls fn for every slab that exists. The world should be quiet. */
-void for_each_slab(void (*fn)(struct page *slab, void *arg), void *arg);
+/* Empty slabs of a node go back; whether there were any. */
+bool node_shrink(unsigned home, unsigned cls);
+/* Gives up to nr slabs with free objects of a CPU's node to its cache domain, where others find them. How many. */
+unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr);
+/*
+ * Takes a slab that has free and live objects out of its node's books: nothing is allocated from it, and it stays a slab,
+ * until it is put back; objects may be freed meanwhile. Node lock held. Kernel: isolate_movable_page().
+ */
+void __isolate_slab(struct kmem_cache_node *n, struct page *slab);
+/* Puts it back; discards it if it has become empty. No lock held. */
+void putback_slab(struct page *slab);
 /* Homes in use, CPUs and cache domains: i counts from 0; false behind the last. */
 bool home_by_index(unsigned i, unsigned *home);
+
+/*
+ * The pages of a slab that free() may be led to have map entries and, but for the first, PG_tail: all that objects lie in
+ * if those are smaller than a page, else those where objects begin; the others are blank as the middle of a large block.
+ */
+#define for_each_tail_page(i, s)                                                                                       \
+	for (u32 step_ = max((s)->size, (u32)PAGE_SIZE), end_ = (s)->size * (s)->nr_objects, off_ = step_,             \
+	     i = off_ >> PAGE_SHIFT; off_ < end_; off_ += step_, i = off_ >> PAGE_SHIFT)
 
 static inline u64 *slab_bits(struct page *slab)
 {
@@ -30,10 +49,30 @@ static inline u64 *slab_bits(struct page *slab)
 void sheaves_prepare(unsigned cpu);
 void free_object_slowpath(map_entry_t e, void *obj);
 void barn_flush(unsigned home, unsigned cls);
+/* A CPU's slots that sheaves may stand in, numbered: the local ones of every class, then the remote ones. */
+#define NR_SHEAF_SLOTS (2 * NR_KMALLOC_CLASSES)
+#define NR_SHEAF_SLOT_WORDS DIV_ROUND_UP(NR_SHEAF_SLOTS, 64)
+static inline unsigned sheaf_slot(unsigned i)
+{
+	return i < NR_KMALLOC_CLASSES ? i : (i - NR_KMALLOC_CLASSES) | SLOT_REMOTE;
+}
+/* As drain_cpu(), those of which the bit is set. */
+void drain_slots(unsigned cpu, const u64 wanted[NR_SHEAF_SLOT_WORDS]);
+
+/* --- slab_reclaim.c ------------------------------------------------------------------------------------- */
+bool shrink_slabs(struct scan_control *sc);
+size_t count_slabs(void);
+/*
+ * Something is to be taken from a slab of which free pages have gone home (PG_shrunk): they may come back. Node lock
+ * held. Tested by those who take.
+ */
+void __slab_unshrink(struct page *slab);
 
 /* --- slub.c --------------------------------------------------------------------------------------------- */
 void defer_free(void *p);	/* any block; by a signal handler inside a slow path */
 void __free_deferred(void);
+/* Calls fn for every slab that exists. The world should be quiet. */
+void for_each_slab(void (*fn)(struct page *slab, void *arg), void *arg);
 extern void *deferred;
 static inline void free_deferred(void)		/* inside the gate, no locks */
 {

@@ -3,39 +3,57 @@
  * kmmd.c - the background thread.
  *
  * Purpose
- *	Some things are worth having in a large program and too dear for a small one: the topology of the machine
- *	(hwloc) and RCU (liburcu-bp). kmmd loads them, in a thread of its own so that no malloc has to wait for it. It
- *	then has nothing to do and ends, so it is never what keeps a process alive.
+ *	Memory that the program has freed goes back to the kernel while the program sleeps, without a call of malloc or
+ *	free having to happen. And some things are worth having in a large program and too dear for a small one: the
+ *	topology of the machine (hwloc) and RCU (liburcu-bp). kmmd loads them, so that no malloc has to wait for it.
  *
  * Objects
- *	One state: IDLE -> STARTING -> RUNNING -> DONE. OFF: switched off, or the process is ending.
+ *	One state: IDLE -> STARTING -> RUNNING. OFF: the main thread or the process is ending, and there will be none again.
+ *
+ *	      pass, pass, ...   everything is at home   pass: really?
+ *	RUNNING ------------------------> kmmd_asleep, kmmd_wanted ------> sleeps for good
+ *	   ^                                                                   |
+ *	   +---- a decay time later ---- kmmd_consider() of a slow path -------+
  *
  * When it starts
- *	It must be worth it: kmmd_wanted, and a second thread is alive (one more thread in a single-threaded program
- *	breaks unshare and setns). It must be safe: our caller is the program, not libc or ld.so, which may hold the
- *	loader's locks inside pthread_create or dlopen; and the process is the one that libkmm runs in, not a vfork
- *	child that borrows its memory.
+ *	It must be worth it: kmmd_wanted, and a second thread is alive; or KSWAPD_EARNED bytes could go home, since one
+ *	more thread in a single-threaded program breaks unshare and setns. It must be safe: our caller is the program,
+ *	not libc or ld.so, which may hold the loader's locks inside pthread_create or dlopen; and the process is the
+ *	one that libkmm runs in, not a vfork child that borrows its memory. A program of one thread gets no libraries.
+ *
+ * When it ends
+ *	A process whose main thread has ended lives until its last thread returns, and kmmd must not be that one: exit()
+ *	would then run on a thread without the program's descriptors and lose what stdio has buffered. So kmmd sleeps on
+ *	the main thread's id as well, which the kernel clears when that ends, and then ends at once. Where it cannot
+ *	(Linux before 5.16) it ends instead of sleeping for good, and is started anew when it is wanted.
  *
  * Locks
- *	kmmd, the first of all, is held over dlopen, and fork takes it: a fork in the middle of another thread's
- *	dlopen gives a child in which dlopen hangs. To come to terms with a thread that is inside dlopen itself
+ *	Passes take the locks of the slow paths for a few microseconds at a time, inside the gate, which is left after
+ *	every slice. kmmd, the first of all locks, is held over dlopen, and fork takes it: a fork in the middle of another
+ *	thread's dlopen gives a child in which dlopen hangs. To come to terms with a thread that is inside dlopen itself
  *	and forks from there, kmmd first waits, without its lock, until the loader is free.
  *
+ *	kmmd: asleep = wanted = true ; pass ; sleep while seq      slow path: frees ; if wanted: asleep = false, seq++, wake
+ *
  * Kernel counterpart and what differs
- *	mm/vmscan.c's kswapd and its like, which run from boot on.
+ *	mm/vmscan.c's kswapd and its like, which run from boot on. Theirs wake by watermark, ours also by time.
  *
  * Fork and init
- *	No set-up. A child has no kmmd; it starts one when it wants to, and finds loaded what was loaded.
+ *	kmmd_init() is called by the main thread. A child has no kmmd; it starts one when it wants to, and finds loaded what
+ *	was loaded.
  */
 #include "mm/kmmd.h"
 
 #include "arch/topology.h"
 #include "base/param.h"
+#include "mm/gate.h"
 #include "mm/mm_struct.h"
 #include "os/kthread.h"
 #include "os/os.h"
+#include "page/vmstat.h"
 #include <dlfcn.h>
 #include <elf.h>
+#include <errno.h>
 #include <link.h>
 #include <string.h>
 
@@ -43,14 +61,20 @@ extern struct r_debug _r_debug __attribute__((weak));	/* strong, it would make l
 
 #define RETRY_MS     100	/* between two looks whether there is a second thread */
 #define EXIT_WAIT_MS 100	/* exit waits that long for a kmmd in the middle of loading */
+#define WOKEN_MAX_MS 2000u	/* longest time between being woken and looking */
+#define SLOW_PATHS_SKIPPED 255	/* between two looks how much free memory there is */
+#define BLIND_MS     250u	/* longest sleep where the main thread's end does not wake */
 
 enum { KTHREAD_AUTO, KTHREAD_NEVER, KTHREAD_ALWAYS };
-enum kmmd_state { KMMD_IDLE, KMMD_STARTING, KMMD_RUNNING, KMMD_DONE, KMMD_OFF };
+enum kmmd_state { KMMD_IDLE, KMMD_STARTING, KMMD_RUNNING, KMMD_OFF };
 
 struct mutex kmmd_lock;
-bool kmmd_wanted;
 static u32 kmmd_state;
 static u64 next_look_ms;
+static u32 *main_tid;			/* cleared by the kernel when the main thread ends; NULL: not known */
+static u32 kmmd_seq;			/* changes when somebody wakes kmmd */
+static bool kmmd_asleep;		/* for good, or about to be */
+static bool kmmd_loaded;		/* or tried to */
 
 static bool set_state(enum kmmd_state from, enum kmmd_state to)
 {
@@ -61,7 +85,8 @@ static bool set_state(enum kmmd_state from, enum kmmd_state to)
 
 void kmmd_note_tasks(u32 nr)
 {
-	if (kmm_params.kthread == KTHREAD_ALWAYS && nr >= 2 && smp_load_acquire(&kmmd_state) == KMMD_IDLE)
+	if (nr >= 2 && smp_load_acquire(&kmmd_state) == KMMD_IDLE &&
+	    (kmm_params.kthread == KTHREAD_ALWAYS || reclaimable_bytes() >= KSWAPD_WORTH))
 		WRITE_ONCE(kmmd_wanted, true);
 }
 
@@ -183,12 +208,97 @@ static void kmmd_load(void)
 	mutex_unlock(&kmmd_lock, LOCK_kmmd);
 }
 
+static bool should_load(void)
+{
+	if (kmmd_loaded || nr_tasks() < 2)
+		return false;
+	return kmmd_loaded = true;
+}
+
+static bool main_has_gone(void)
+{
+	u32 *word = main_tid;
+
+	if (word == NULL || READ_ONCE(*word) != 0)
+		return false;
+	futex_wake_shared(word, INT32_MAX);	/* the kernel wakes only one: it may have been meant for a pthread_join */
+	return true;
+}
+
+/* Until somebody wakes us, the main thread ends, or the time is up (0: there is none). false: this kernel cannot. */
+static bool kmmd_sleep(u32 seen, u32 ms)
+{
+	u32 tid = main_tid != NULL ? READ_ONCE(*main_tid) : 0;
+
+	if (tid != 0 && futex_wait_or_exit(&kmmd_seq, seen, main_tid, tid, ms) != -ENOSYS)
+		return true;
+	if (ms != 0)
+		futex_wait(&kmmd_seq, seen, min(ms, BLIND_MS));
+	return ms != 0;
+}
+
+static bool stop(void)
+{
+	return ending() || main_has_gone();
+}
+
+static u32 kmmd_pass(void)
+{
+	struct scan_control sc;
+	bool more;
+
+	kswapd_begin(&sc);
+	do {
+		gate_enter();
+		more = shrink_slice(&sc);
+		gate_leave();
+	} while (more && !stop());
+	return kswapd_end(&sc);
+}
+
+static void set_asleep(bool asleep)
+{
+	WRITE_ONCE(kmmd_asleep, asleep);
+	__atomic_store_n(&kmmd_wanted, asleep, __ATOMIC_SEQ_CST);
+}
+
+static void kmmd_loop(bool may_open)
+{
+	while (!stop()) {
+		u32 seen = smp_load_acquire(&kmmd_seq), ms;
+
+		if (may_open && should_load())
+			kmmd_load();
+		ms = kmmd_pass();
+		if (ms != NEVER_MS) {
+			set_asleep(false);
+			kmmd_sleep(seen, ms);
+		} else if (!READ_ONCE(kmmd_asleep)) {
+			set_asleep(true);	/* and look again: now whoever comes wakes us */
+		} else {
+			count_vm_event(VM_kswapd_sleep);
+			if (!kmmd_sleep(seen, 0))
+				return;
+			set_asleep(false);
+			if (!stop())		/* what was freed just now is not old yet */
+				kmmd_sleep(READ_ONCE(kmmd_seq), clamp((u32)kmm_params.decay_ms, 1u, WOKEN_MAX_MS));
+		}
+	}
+}
+
 static void *kmmd(void *arg)
 {
+	bool may_open = os_kthread_begin("kmmd") == 0;
+
 	set_state(KMMD_STARTING, KMMD_RUNNING);
-	if (os_kthread_begin("kmmd") == 0)
-		kmmd_load();
-	set_state(KMMD_RUNNING, KMMD_DONE);
+	if (main_tid != NULL && READ_ONCE(*main_tid) != 0 && READ_ONCE(*main_tid) != (u32)os_getpid())
+		main_tid = NULL;
+	WRITE_ONCE(kswapd_running, true);
+	kmmd_loop(may_open);
+	WRITE_ONCE(kswapd_running, false);
+	if (stop())
+		__atomic_store_n(&kmmd_state, KMMD_OFF, __ATOMIC_RELEASE);
+	set_state(KMMD_RUNNING, KMMD_IDLE);
 	return arg;
 }
 
@@ -198,13 +308,44 @@ static void count_task(struct task_struct *task, void *arg)
 	++*(u32 *)arg;
 }
 
+/*
+ * The program is large enough to have one more thread, or a second one may be alive. While the heap is large this is
+ * asked by every slow path, and so seldom answered.
+ */
+static bool may_be_worth_it(bool *earned)
+{
+	static u32 skip;
+	u32 left = READ_ONCE(skip);
+
+	if (left != 0) {
+		WRITE_ONCE(skip, left - 1);
+		return false;
+	}
+	*earned = reclaimable_bytes() >= KSWAPD_EARNED;
+	if (*earned || (nr_tasks() >= 2 && os_clock_ms() >= READ_ONCE(next_look_ms)))
+		return true;
+	if (nr_tasks() < 2 && !kswapd_heap_is_large())
+		WRITE_ONCE(kmmd_wanted, false);		/* until memory or threads have grown again */
+	else
+		WRITE_ONCE(skip, SLOW_PATHS_SKIPPED);
+	return false;
+}
+
+static bool second_thread_is_alive(void)
+{
+	u32 alive = 0;
+
+	WRITE_ONCE(next_look_ms, os_clock_ms() + RETRY_MS);
+	for_each_task(count_task, &alive);
+	return alive >= 2;
+}
+
 static bool kmmd_may_start(const void *caller)
 {
 	struct task_struct *task;
-	u64 now = os_clock_ms();
-	u32 alive = 0;
+	bool earned;
 
-	if (now < READ_ONCE(next_look_ms))
+	if (!may_be_worth_it(&earned))
 		return false;
 	if (!smp_load_acquire(&runtime.known)) {
 		static bool busy;
@@ -215,17 +356,28 @@ static bool kmmd_may_start(const void *caller)
 	}
 	if (called_by_runtime(caller))
 		return false;
-	WRITE_ONCE(next_look_ms, now + RETRY_MS);
 	task = current_task();
-	if (task == NULL || task->pid != os_gettid())
-		return false;
-	for_each_task(count_task, &alive);
-	return alive >= 2;
+	return task != NULL && task->pid == os_gettid() && (earned || second_thread_is_alive());
+}
+
+static void wake_up_kmmd(void)
+{
+	if (!__atomic_exchange_n(&kmmd_asleep, false, __ATOMIC_SEQ_CST))
+		return;
+	__atomic_add_fetch(&kmmd_seq, 1, __ATOMIC_SEQ_CST);
+	futex_wake(&kmmd_seq, 1);
 }
 
 void kmmd_consider(const void *caller)
 {
-	if (kmm_params.kthread == KTHREAD_NEVER || smp_load_acquire(&kmmd_state) != KMMD_IDLE) {
+	u32 state = smp_load_acquire(&kmmd_state);
+
+	if (state == KMMD_RUNNING) {
+		WRITE_ONCE(kmmd_wanted, false);
+		wake_up_kmmd();
+		return;
+	}
+	if (kmm_params.kthread == KTHREAD_NEVER || state != KMMD_IDLE) {
 		WRITE_ONCE(kmmd_wanted, false);
 		return;
 	}
@@ -238,11 +390,17 @@ void kmmd_consider(const void *caller)
 	}
 }
 
+void kmmd_init(void)
+{
+	main_tid = os_tid_word();
+}
+
 void kmmd_reset_child(void)
 {
-	u32 state = READ_ONCE(kmmd_state);
-
-	if (state == KMMD_STARTING || state == KMMD_RUNNING)
-		WRITE_ONCE(kmmd_state, KMMD_IDLE);
+	WRITE_ONCE(kmmd_state, KMMD_IDLE);
+	kmmd_asleep = kmmd_loaded = false;
+	kswapd_running = false;
 	next_look_ms = 0;
+	kmmd_init();
+	WRITE_ONCE(kmmd_wanted, reclaimable_bytes() >= KSWAPD_WORTH);
 }

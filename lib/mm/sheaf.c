@@ -2,18 +2,22 @@
 /*
  * sheaf.c - sheaves and barns: what happens when a CPU's sheaf is empty or full.
  *
- * Purpose. malloc and free take from and put onto the CPU's sheaf (arch/percpu_ops.h). Here sheaves are changed whole:
- * an empty one for a full one from the barn, or for one filled from slabs; a full one for an empty one. What a
- * CPU frees of its own slabs goes into its own barn; its remote sheaf, which collects objects whose home is
- * elsewhere, goes whole to the home's barn if all its objects come from there, else object by object.
+ * Purpose. malloc and free take from and put onto the CPU's sheaf (arch/percpu_ops.h); when that is empty or full, it
+ * is changed for another. The nearest are those below it in the same slot, and the CPU's empty ones: an exchange with
+ * them is again a restartable sequence, without a lock (arch/percpu_chain.h). Only when there are none does a slow
+ * path begin: a sheaf that another CPU brought home, or one filled from slabs; into slabs what is too much. The
+ * remote sheaf, which collects objects whose home is elsewhere, goes whole to the home's barn if all its objects come
+ * from there, else object by object.
  *
  * Objects.
- *   slot of CPU and class: top -> [ NULL | obj obj obj ... top ]      a sheaf
- *   node->full             -> sheaf -> sheaf                          the barn: linked by slot[0]
- *   node of class 0        -> empty sheaves of the CPU; more than EMPTY_MAX go to the depot, which all share
+ *   slot of CPU and class: top -> [ link | NULL | obj obj obj ... top ] -> full sheaf -> full sheaf
+ *   SLOT_EMPTY of a CPU    -> empty sheaves; more than EMPTY_MAX go to the depot, which all share
+ *   node->full             -> sheaf -> sheaf: the barn, what other CPUs brought home
+ * All links are in slot[0], with a number in the low nine bits: room, count of the list, count of objects.
  *
- * Invariants. A sheaf is in exactly one place: a slot, a barn, the empty ones, or in the hands of a thread inside the
- * gate. Objects in a slot without SLOT_REMOTE have their home there (but for slabs that changed home since). Sheaf
+ * Invariants. A sheaf is in exactly one place: a slot, a barn, the empty ones, or in the hands of a thread; one that
+ * holds objects, only in the hands of a thread inside the gate. (An empty one may be lost to a child of fork, 512 bytes.)
+ * Objects in a slot without SLOT_REMOTE have their home there (but for slabs that changed home since). Sheaf
  * memory is never used for anything else, so that an rseq section on a stale top reads harmless words.
  *
  * Draining another CPU (drain_cpu). The slot is exchanged atomically for the stop sheaf. A section of the owner that
@@ -33,6 +37,7 @@
  */
 #include "internal.h"
 
+#include "arch/percpu_chain.h"
 #include "arch/topology.h"
 #include "base/bug.h"
 #include "mm/gate.h"
@@ -40,18 +45,24 @@
 #include "os/membarrier.h"
 #include "os/os.h"
 #include "page/memblock.h"
+#include "page/mmzone.h"
 #include "page/reclaim.h"
 #include "page/sparse.h"
 #include <errno.h>
 #include <string.h>
 
-#define EMPTY_MAX	8		/* empty sheaves that a CPU keeps */
-#define DRAIN_TRIES	1000
+#define LOCK_TRIES	1000
+#define ROOM_FULL	1u		/* nothing more goes on top of this sheaf */
+#define CHAIN_EXTRA_MAX	300u		/* sheaves; with chain_max below the 511 that fit into a link */
+/* What all chains may hold beyond the least: so many bytes, and that share of the heap. */
+#define CHAIN_EXTRA_BYTES MIB(1)
+#define CHAIN_SHARE	2
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
 struct sheaf stop_sheaf, boot_sheaf;
 static struct mutex drain_lock;
 static struct kmem_cache_node depot;	/* empty sheaves of all CPUs */
+static u64 chain_extra_bytes;		/* what all nodes' chain_extra may come to */
 
 static bool is_null_sheaf(void **top)
 {
@@ -80,34 +91,43 @@ static struct sheaf *__barn_pop(struct kmem_cache_node *n, unsigned *nr)
 	return sh;
 }
 
-/* Sets the sentinel and returns the top of a sheaf that holds nr objects of cls. */
-static void **sheaf_arm(struct sheaf *sh, unsigned cls, unsigned nr)
+/* Sets link and sentinel, and returns the top of a sheaf that holds nr objects of cls. */
+static void **sheaf_arm(struct sheaf *sh, unsigned cls, unsigned nr, unsigned room)
 {
 	void **bottom = sheaf_bottom(sh, cls);
 
+	sh->slot[0] = (void *)(uintptr_t)room;
 	bottom[-1] = NULL;
 	return bottom + nr;
 }
 
-static struct sheaf *pop_empty(struct kmem_cache_node *n)
+/* How many full sheaves a CPU keeps below the one in use, and its barn takes. */
+static unsigned chain_max(struct kmem_cache_node *n, unsigned cls)
 {
-	struct sheaf *sh;
-	unsigned nr;
-
-	if (!READ_ONCE(n->full))
-		return NULL;
-	mutex_lock(&n->lock, LOCK_node);
-	sh = __barn_pop(n, &nr);
-	mutex_unlock(&n->lock, LOCK_node);
-	return sh;
+	return kmalloc_caches[cls].chain_max + READ_ONCE(n->chain_extra);
 }
 
-static struct sheaf *get_empty_sheaf(unsigned cpu)
+/* The room of a sheaf that becomes the lowest of a slot's chain. */
+static unsigned chain_room(unsigned cpu, unsigned slot)
 {
-	struct sheaf *sh = pop_empty(get_node(cpu, 0));
+	unsigned cls = slot & MAP_CLASS_MASK;
 
-	if (!sh)
-		sh = pop_empty(&depot);
+	if (slot & SLOT_REMOTE)
+		return ROOM_FULL;
+	return min(ROOM_FULL + chain_max(get_node(cpu, cls), cls), SHEAF_SIZE - 1);	/* it must fit beside the link */
+}
+
+/* Empty sheaves. Inside the gate, as it may take a lock. */
+static struct sheaf *get_empty_sheaf(void)
+{
+	struct sheaf *sh = percpu_get_empty();
+	unsigned nr;
+
+	if (!sh && READ_ONCE(depot.full)) {
+		mutex_lock(&depot.lock, LOCK_node);
+		sh = __barn_pop(&depot, &nr);
+		mutex_unlock(&depot.lock, LOCK_node);
+	}
 	if (!sh) {
 		sh = memblock_alloc(sizeof(*sh), sizeof(*sh));
 		if (sh)
@@ -116,27 +136,41 @@ static struct sheaf *get_empty_sheaf(unsigned cpu)
 	return sh;
 }
 
-static void put_empty_sheaf(unsigned cpu, struct sheaf *sh)
+/* The holder may be what this thread's signal handler has interrupted: so not for ever. */
+static bool lock_patiently(struct mutex *m, enum lock_class c)
 {
-	struct kmem_cache_node *n = get_node(cpu, 0);
+	for (int tries = 0; tries < LOCK_TRIES; tries++) {
+		if (mutex_trylock(m, c))
+			return true;
+		os_yield();
+	}
+	return false;
+}
 
-	if (READ_ONCE(n->nr_full) >= EMPTY_MAX)
-		n = &depot;
-	mutex_lock(&n->lock, LOCK_node);
-	__barn_push(n, sh, 0);
-	mutex_unlock(&n->lock, LOCK_node);
+/* Anywhere. A signal handler on top of the lock's holder rather loses the sheaf. */
+static void put_empty_sheaf(struct sheaf *sh)
+{
+	if (likely(percpu_put_empty(sh)))
+		return;
+	gate_enter();
+	if (lock_patiently(&depot.lock, LOCK_node)) {
+		__barn_push(&depot, sh, 0);
+		mutex_unlock(&depot.lock, LOCK_node);
+	}
+	gate_leave();
 }
 
 static bool barn_put(unsigned home, unsigned cls, struct sheaf *sh, unsigned nr)
 {
 	struct kmem_cache_node *n = get_node(home, cls);
-	bool done = false;
+	bool done;
 
 	mutex_lock(&n->lock, LOCK_node);
-	if (n->nr_full < kmalloc_caches[cls].barn_max) {
+	done = n->nr_full <= chain_max(n, cls);
+	if (done)
 		__barn_push(n, sh, nr);
-		done = true;
-	}
+	else
+		n->overflowed = true;
 	mutex_unlock(&n->lock, LOCK_node);
 	return done;
 }
@@ -156,11 +190,11 @@ static struct sheaf *barn_get(unsigned home, unsigned cls, unsigned *nr)
 
 /* --- what becomes of a sheaf that came out of a slot -------------------------------------------------------- */
 
-static void flush_sheaf(unsigned cpu, unsigned cls, struct sheaf *sh, unsigned nr)
+static void flush_sheaf(unsigned cls, struct sheaf *sh, unsigned nr)
 {
 	slab_free_bulk(cls, sheaf_bottom(sh, cls), nr);
 	count_vm_event(VM_sheaf_flush);
-	put_empty_sheaf(cpu, sh);
+	put_empty_sheaf(sh);
 }
 
 /* The one home of all nr objects, or -1. */
@@ -174,36 +208,38 @@ static int common_home(void **p, unsigned nr)
 	return home < HOME_DOMAIN ? (int)home : -1;
 }
 
-/* top came out of a slot of cpu; the caller is inside the gate and owns the sheaf. */
-static void dispose_sheaf(unsigned cpu, unsigned slot, void **top)
+/* Whole into the barn of the home, if there is one home and room; else into slabs. */
+static void send_home(unsigned cls, struct sheaf *sh, unsigned nr)
 {
-	unsigned cls = slot & MAP_CLASS_MASK, nr;
-	struct sheaf *sh;
-	int home;
+	int home = common_home(sheaf_bottom(sh, cls), nr);
 
-	if (is_null_sheaf(top))
-		return;
-	sh = sheaf_of_top(top);
-	nr = (unsigned)(top - sheaf_bottom(sh, cls));
-	VM_BUG_ON(nr > kmalloc_caches[cls].sheaf_capacity);
-	if (nr == 0) {
-		put_empty_sheaf(cpu, sh);
-		return;
-	}
-	home = slot & SLOT_REMOTE ? common_home(sheaf_bottom(sh, cls), nr) : (int)cpu;
 	if (home >= 0 && barn_put((unsigned)home, cls, sh, nr))
-		count_vm_event(home == (int)cpu ? VM_barn_put : VM_barn_put_remote);
+		count_vm_event((unsigned)home == any_cpu() ? VM_barn_put : VM_barn_put_remote);
 	else
-		flush_sheaf(cpu, cls, sh, nr);
+		flush_sheaf(cls, sh, nr);
+}
+
+/* top came out of a slot, with all that is below it. The caller is inside the gate and owns the sheaves. */
+static void dispose_chain(unsigned slot, void **top)
+{
+	unsigned cls = slot & MAP_CLASS_MASK;
+
+	while (!is_null_sheaf(top)) {
+		struct sheaf *sh = sheaf_of_top(top), *below = sheaf_below(sh);
+		unsigned nr = (unsigned)(top - sheaf_bottom(sh, cls));
+
+		VM_BUG_ON(nr > kmalloc_caches[cls].sheaf_capacity);
+		if (nr)
+			send_home(cls, sh, nr);
+		else
+			put_empty_sheaf(sh);
+		if (!below)
+			break;
+		top = sheaf_full_top(below);
+	}
 }
 
 /* --- allocation ---------------------------------------------------------------------------------------------- */
-
-static void reverse(void **p, unsigned nr)
-{
-	for (unsigned i = 0; i < nr / 2; i++)
-		swap(p[i], p[nr - 1 - i]);
-}
 
 /*
  * A full sheaf of an area that was last used on a hardware thread of the same core: its objects are in the same
@@ -222,6 +258,43 @@ static struct sheaf *get_sibling_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 	return sh;
 }
 
+/*
+ * Overflow and underflow in turn: the chain is too short for how the program goes up and down. It may grow while all
+ * that CPUs hold beyond the least is a share of the heap; growth of the heap takes it back (vmscan.c).
+ */
+static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
+{
+	const struct kmem_cache *s = &kmalloc_caches[cls];
+	u64 heap = (zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages) << PAGE_SHIFT;
+	u64 bytes;
+	u32 more;
+
+	if (!READ_ONCE(n->overflowed))
+		return;
+	mutex_lock(&n->lock, LOCK_node);
+	n->overflowed = false;
+	more = min(n->chain_extra + 1u, CHAIN_EXTRA_MAX - n->chain_extra);	/* read under the lock, or threads add up */
+	bytes = (u64)more * s->sheaf_capacity * s->size;
+	if (__atomic_add_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED) <= CHAIN_EXTRA_BYTES + heap / CHAIN_SHARE)
+		n->chain_extra += (u16)more;
+	else
+		__atomic_sub_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED);
+	VM_BUG_ON(n->chain_extra > CHAIN_EXTRA_MAX);
+	mutex_unlock(&n->lock, LOCK_node);
+}
+
+static void forget_longer_chain(struct kmem_cache_node *n, unsigned cls)
+{
+	const struct kmem_cache *s = &kmalloc_caches[cls];
+
+	if (!READ_ONCE(n->chain_extra))
+		return;
+	mutex_lock(&n->lock, LOCK_node);
+	__atomic_sub_fetch(&chain_extra_bytes, (u64)n->chain_extra * s->sheaf_capacity * s->size, __ATOMIC_RELAXED);
+	n->chain_extra = 0;
+	mutex_unlock(&n->lock, LOCK_node);
+}
+
 /* A sheaf with objects: from the barn, from a sibling's, else filled from slabs. NULL when out of memory. */
 static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 {
@@ -236,15 +309,15 @@ static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 		count_vm_event(VM_sheaf_neighbour);
 		return sh;
 	}
-	sh = get_empty_sheaf(cpu);
+	sh = get_empty_sheaf();
 	if (!sh)
 		return NULL;
+	consider_longer_chain(get_node(cpu, cls), cls);
 	*nr = slab_alloc_bulk(cpu, cls, sheaf_bottom(sh, cls), kmalloc_caches[cls].sheaf_capacity);
 	if (!*nr) {
-		put_empty_sheaf(cpu, sh);
+		put_empty_sheaf(sh);
 		return NULL;
 	}
-	reverse(sheaf_bottom(sh, cls), *nr);	/* lowest address on top: handed out first */
 	count_vm_event(VM_sheaf_refill);
 	return sh;
 }
@@ -273,31 +346,32 @@ static void *refill_and_alloc(unsigned cls)
 	sh = get_full_sheaf((unsigned)cpu, cls, &nr);
 	if (!sh)
 		return NULL;
-	top = sheaf_arm(sh, cls, nr);
+	top = sheaf_arm(sh, cls, nr, chain_room((unsigned)cpu, cls));
 	obj = *--top;
 	old = percpu_exchange((unsigned)cpu, cls, top);
-	if (old) {
-		dispose_sheaf((unsigned)cpu, cls, old);
-	} else {	/* moved to another CPU, being drained, or restarted: the rest stays here */
+	if (!old)	/* moved to another CPU, being drained, or restarted: the rest stays here */
 		count_vm_event(VM_alloc_direct);
-		dispose_sheaf((unsigned)cpu, cls, top);
-	}
+	dispose_chain(cls, old ? old : top);
 	return obj;
 }
 
 void *kmem_cache_alloc_slowpath(unsigned cls)
 {
-	void *obj = percpu_pop(cls);	/* the lock mode's way, and for a section that was restarted */
+	struct chain_left left;
+	void *obj = percpu_pop_chain(cls, &left);
 
-	if (obj)
+	if (likely(obj)) {
+		if (left.sheaf)
+			put_empty_sheaf(left.sheaf);
 		return obj;
+	}
 	if (unlikely(gate_is_inside()))	/* a signal handler on top of a slow path */
 		return slab_alloc_nested(cls);
 	gate_enter();
 	current_task();
 	free_deferred();
 	obj = refill_and_alloc(cls);
-	if (unlikely(!obj) && try_to_free_pages(0, 0))
+	if (unlikely(!obj) && try_to_free_pages(0))
 		obj = refill_and_alloc(cls);
 	if (unlikely(!obj))
 		count_vm_event(VM_alloc_fail);
@@ -307,11 +381,45 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 
 /* --- freeing --------------------------------------------------------------------------------------------------- */
 
-static void free_into_new_sheaf(map_entry_t e, void *obj)
+/* The slot took sh in exchange for a full sheaf, which is the caller's; inside the gate. */
+static void dispose_overflow(unsigned cls, const struct chain_left *left)
+{
+	if (left->slot & SLOT_REMOTE) {
+		send_home(cls, left->sheaf, kmalloc_caches[cls].sheaf_capacity);
+		return;
+	}
+	WRITE_ONCE(get_node(any_cpu(), cls)->overflowed, true);
+	flush_sheaf(cls, left->sheaf, kmalloc_caches[cls].sheaf_capacity);
+}
+
+/*
+ * Puts obj onto the CPU's sheaf, or if that is full onto sh, and sh on top of it. least: ROOM_FULL allows what sits
+ * in the last place to be displaced; then the caller is inside the gate. Takes sh either way. False: not done.
+ */
+static bool push_chain(map_entry_t e, void *obj, struct sheaf *sh, unsigned least)
+{
+	unsigned cls = e & MAP_CLASS_MASK;
+	void **top = sheaf_arm(sh, cls, 1, 0);
+	struct chain_left left;
+
+	top[-1] = obj;
+	if (!percpu_push_chain(e, obj, top, least, &left)) {
+		put_empty_sheaf(sh);
+		return false;
+	}
+	if (left.sheaf == sh)
+		put_empty_sheaf(sh);
+	else if (left.sheaf)
+		dispose_overflow(cls, &left);
+	return true;
+}
+
+/* The slot is still on the boot sheaf, or on the stop sheaf, or obj is on it already. */
+static void free_into_first_sheaf(map_entry_t e, void *obj)
 {
 	unsigned cls = e & MAP_CLASS_MASK, slot = e & MAP_SLOT_MASK;
 	int cpu = cpu_area();
-	struct sheaf *sh = cpu < 0 ? NULL : get_empty_sheaf((unsigned)cpu);
+	struct sheaf *sh = cpu < 0 ? NULL : get_empty_sheaf();
 	void **top, **old;
 
 	if (!sh) {
@@ -320,23 +428,28 @@ static void free_into_new_sheaf(map_entry_t e, void *obj)
 	}
 	if (e >> MAP_HOME_SHIFT != (u32)cpu)
 		slot |= SLOT_REMOTE;
-	top = sheaf_arm(sh, cls, 1);
+	top = sheaf_arm(sh, cls, 1, chain_room((unsigned)cpu, slot));
 	top[-1] = obj;
 	old = percpu_exchange((unsigned)cpu, slot, top);
 	if (!old) {
-		put_empty_sheaf((unsigned)cpu, sh);
+		put_empty_sheaf(sh);
 		slab_free_bulk(cls, &obj, 1);
 		count_vm_event(VM_free_direct);
 		return;
 	}
 	if (unlikely(old[-1] == obj))
 		report_double_free(obj);
-	dispose_sheaf((unsigned)cpu, slot, old);
+	dispose_chain(slot, old);
 }
 
 void free_object_slowpath(map_entry_t e, void *obj)
 {
-	if (percpu_push(e, obj))
+	struct sheaf *sh;
+
+	if (percpu_mode == PERCPU_MODE_LOCK && lock_push(e, obj))
+		return;
+	sh = percpu_get_empty();
+	if (likely(sh) && likely(push_chain(e, obj, sh, ROOM_FULL + 1)))
 		return;
 	if (unlikely(gate_is_inside())) {
 		defer_free(obj);
@@ -344,7 +457,9 @@ void free_object_slowpath(map_entry_t e, void *obj)
 	}
 	gate_enter();
 	free_deferred();
-	free_into_new_sheaf(e, obj);
+	sh = get_empty_sheaf();
+	if (!sh || !push_chain(e, obj, sh, ROOM_FULL))
+		free_into_first_sheaf(e, obj);
 	gate_leave();
 }
 
@@ -352,33 +467,26 @@ void free_object_slowpath(map_entry_t e, void *obj)
 
 void barn_flush(unsigned home, unsigned cls)
 {
-	unsigned cpu = any_cpu(), nr;
 	struct sheaf *sh;
+	unsigned nr;
 
 	if (home >= HOME_DOMAIN)
 		return;
 	while ((sh = barn_get(home, cls, &nr)) != NULL)
-		flush_sheaf(cpu, cls, sh, nr);
+		flush_sheaf(cls, sh, nr);
 }
 
-/* One slot's index among those captured: local slots of every class, then remote ones. */
-#define NR_CAPTURED (2 * NR_KMALLOC_CLASSES)
-static unsigned captured_slot(unsigned i)
-{
-	return i < NR_KMALLOC_CLASSES ? i : (i - NR_KMALLOC_CLASSES) | SLOT_REMOTE;
-}
-
-/* Puts the stop sheaf into every slot that holds something else; returns whether there was any. */
-static bool stop_slots(unsigned cpu, void **captured[NR_CAPTURED], bool first)
+/* Puts the stop sheaf into every slot wanted that holds something else; returns whether there was any. */
+static bool stop_slots(unsigned cpu, void **captured[NR_SHEAF_SLOTS], const u64 *wanted, bool first)
 {
 	void **stop = sheaf_full_top(&stop_sheaf), **boot = sheaf_full_top(&boot_sheaf);
 	bool any = false;
 
-	for (unsigned i = 0; i < NR_CAPTURED; i++) {
-		unsigned slot = captured_slot(i);
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
+		unsigned slot = sheaf_slot(i);
 		void ***where = percpu_slot(cpu, slot);
 
-		if ((slot & MAP_CLASS_MASK) == 0)
+		if ((slot & MAP_CLASS_MASK) == 0 || !(wanted[i / 64] >> (i % 64) & 1))
 			continue;
 		if (first) {
 			captured[i] = __atomic_load_n(where, __ATOMIC_ACQUIRE) == boot ? NULL
@@ -393,54 +501,43 @@ static bool stop_slots(unsigned cpu, void **captured[NR_CAPTURED], bool first)
 }
 
 /* membarrier(2) failed: what was captured goes back to where its owner has not been meanwhile. */
-static void restore_slots(unsigned cpu, void **captured[NR_CAPTURED])
+static void restore_slots(unsigned cpu, void **captured[NR_SHEAF_SLOTS])
 {
-	for (unsigned i = 0; i < NR_CAPTURED; i++) {
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
 		void **stop = sheaf_full_top(&stop_sheaf);
 
 		if (captured[i])
-			__atomic_compare_exchange_n(percpu_slot(cpu, captured_slot(i)), &stop, captured[i], false,
+			__atomic_compare_exchange_n(percpu_slot(cpu, sheaf_slot(i)), &stop, captured[i], false,
 						    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 		captured[i] = NULL;
 	}
 }
 
-static void release_slots(unsigned cpu, void **captured[NR_CAPTURED])
+static void release_slots(unsigned cpu, void **captured[NR_SHEAF_SLOTS])
 {
-	for (unsigned i = 0; i < NR_CAPTURED; i++)
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++)
 		if (captured[i])
-			__atomic_store_n(percpu_slot(cpu, captured_slot(i)), sheaf_full_top(&boot_sheaf), __ATOMIC_RELEASE);
+			__atomic_store_n(percpu_slot(cpu, sheaf_slot(i)), sheaf_full_top(&boot_sheaf), __ATOMIC_RELEASE);
 }
 
-/* The holder may be what this thread's signal handler has interrupted: then its sheaves are left alone. */
-static bool lock_area_patiently(unsigned cpu)
+void drain_slots(unsigned cpu, const u64 wanted[NR_SHEAF_SLOT_WORDS])
 {
-	for (int tries = 0; tries < DRAIN_TRIES; tries++) {
-		if (mutex_trylock(percpu_lock(cpu), LOCK_percpu_area))
-			return true;
-		os_yield();
-	}
-	return false;
-}
-
-void drain_cpu(unsigned cpu)
-{
-	void **captured[NR_CAPTURED] = { NULL };
+	void **captured[NR_SHEAF_SLOTS] = { NULL };
 	bool lock_mode = percpu_mode != PERCPU_MODE_RSEQ, any;
 
 	mutex_lock(&drain_lock, LOCK_drain);
-	if (lock_mode && !lock_area_patiently(cpu)) {
+	if (lock_mode && !lock_patiently(percpu_lock(cpu), LOCK_percpu_area)) {
 		mutex_unlock(&drain_lock, LOCK_drain);
 		return;
 	}
-	any = stop_slots(cpu, captured, true);
+	any = stop_slots(cpu, captured, wanted, true);
 	while (any && !lock_mode) {
 		if (membarrier_rseq() != 0) {
 			restore_slots(cpu, captured);
 			break;
 		}
 		count_vm_event(VM_membarrier);
-		if (!stop_slots(cpu, captured, false))
+		if (!stop_slots(cpu, captured, wanted, false))
 			break;
 		count_vm_event(VM_drain_repeat);
 	}
@@ -449,10 +546,23 @@ void drain_cpu(unsigned cpu)
 		mutex_unlock(percpu_lock(cpu), LOCK_percpu_area);
 	mutex_unlock(&drain_lock, LOCK_drain);
 
-	for (unsigned i = 0; i < NR_CAPTURED; i++)
-		if (captured[i])
-			dispose_sheaf(cpu, captured_slot(i), captured[i]);
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
+		unsigned slot = sheaf_slot(i);
+
+		if (!captured[i])
+			continue;
+		dispose_chain(slot, captured[i]);
+		if (!(slot & SLOT_REMOTE))
+			forget_longer_chain(get_node(cpu, slot), slot);
+	}
 	count_vm_event(VM_cpu_drain);
+}
+
+void drain_cpu(unsigned cpu)
+{
+	static const u64 all[NR_SHEAF_SLOT_WORDS] = { ~0ull, ~0ull, ~0ull, ~0ull };
+
+	drain_slots(cpu, all);
 }
 
 void kmem_cache_shrink_all(void)
@@ -480,4 +590,5 @@ void sheaves_prepare(unsigned cpu)
 
 		*percpu_slot(cpu, slot) = sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf);
 	}
+	*percpu_slot(cpu, SLOT_EMPTY) = NULL;
 }

@@ -13,12 +13,17 @@
  * States of a slab                nr_free          bucket
  *   full                          0                SLAB_UNLISTED
  *   partial                       0 < n < all      0 (fullest) .. 3
- *   empty (kept: one a node)      all              3
+ *   empty                         all              SLAB_EMPTY
  *   in limbo (between nodes)      any              SLAB_LIMBO: already under the new home's lock; its mover links it
  *
+ * Empty slabs. To make a slab and to give it back costs 600 to 1,000 instructions, which a slab of many objects shares out
+ * among them and a slab of one does not. So a node keeps empty slabs in proportion to its slabs and against the number of
+ * their objects (EMPTY_SHARE), and of small ones one in any case. They go as the node's slabs become fewer, and
+ * all of them before the heap grows (kmem_cache_reap): memory that another class has a use for is never kept.
+ *
  * Invariants. Under the lock of node[slab->home][cls]: nr_free is the number of bits set; the slab is on the list that
- * its nr_free says; node->nr_free, nr_slabs, nr_partial, nr_empty are sums. The map entries of a slab's pages name
- * its class and home; a reader may see an old home for a moment and then puts the object on the wrong sheaf,
+ * its nr_free says; node->nr_free, nr_slabs, nr_partial, nr_empty are sums. The map entries of the pages where objects
+ * begin name class and home; a reader may see an old home for a moment and then puts the object on the wrong sheaf,
  * from which slab_free_bulk() brings it home all the same.
  *
  * Locks. node; two nodes are never locked at once. Pages are taken and given back without it.
@@ -38,6 +43,10 @@
 
 #define SLAB_LIMBO	0xfe
 #define NESTED_TRIES	100
+#define PREFETCH_AHEAD	4	/* objects */
+#define GROW_SHARE	16	/* a node grows by one slab at a time, and by this part of what it has */
+#define EMPTY_SHARE	4	/* one slab of one object in so many may be empty, of two objects half of that, and so on */
+#define EMPTY_PAGES	16	/* of slabs up to this size one may be empty in any case */
 #define MOSTLY_FREE_KEPT 4	/* slabs at least 3/4 free that a CPU's node keeps for itself */
 
 struct bitmap16 { u64 w[2]; };
@@ -74,10 +83,10 @@ static struct kmem_cache_node *domain_node(unsigned domain, unsigned cls)
 	return nodes + cls;
 }
 
-/* An area's index (mm_cid) says nothing about the CPU behind it; what counts is where the thread runs now. */
+/* An area's index (mm_cid) says nothing about the CPU behind it; what counts is where the area was last used. */
 static unsigned this_domain(void)
 {
-	return min(topology_llc((u32)os_getcpu()), NR_DOMAINS - 1);
+	return min(topology_llc(READ_ONCE(pcpu_of(any_cpu())->last_cpu)), NR_DOMAINS - 1);
 }
 
 bool home_by_index(unsigned i, unsigned *home)
@@ -90,39 +99,58 @@ bool home_by_index(unsigned i, unsigned *home)
 
 /* --- lists: node lock held ------------------------------------------------------------------------------- */
 
-static u8 bucket_of(const struct page *slab)
+
+/* The list that a slab with so many free objects belongs on: by quarters, but for those that are full or empty. */
+static u8 bucket_of(u32 nr_free, u32 nr_objects)
 {
-	return (u8)min(slab->nr_free * NR_SLAB_BUCKETS / slab->nr_objects, NR_SLAB_BUCKETS - 1);
+	if (!nr_free)
+		return SLAB_UNLISTED;
+	return (u8)((4 * nr_free >= nr_objects) + (4 * nr_free >= 2 * nr_objects) + (4 * nr_free >= 3 * nr_objects) +
+		    (nr_free == nr_objects));
 }
 
-static void __link_slab(struct kmem_cache_node *n, struct page *slab)
+static void __link_slab(struct kmem_cache_node *n, struct page *slab, u8 bucket)
 {
-	u8 b = bucket_of(slab);
-
-	slab->bucket = b;
+	slab->bucket = bucket;
+	if (bucket == SLAB_UNLISTED)
+		return;
 	slab->prev = 0;
-	slab->next = n->partial[b];
+	slab->next = n->partial[bucket];
 	if (slab->next)
 		pfn_to_page(slab->next)->prev = page_to_pfn(slab);
-	n->partial[b] = page_to_pfn(slab);
+	n->partial[bucket] = page_to_pfn(slab);
 	n->nr_partial++;
-	n->nr_empty += slab->nr_free == slab->nr_objects;
+	n->nr_empty += bucket == SLAB_EMPTY;
 }
 
-static void __unlink_slab(struct kmem_cache_node *n, struct page *slab, bool was_empty)
+static void __unlink_slab(struct kmem_cache_node *n, struct page *slab)
 {
+	if (slab->bucket == SLAB_UNLISTED)
+		return;
 	*(slab->prev ? &pfn_to_page(slab->prev)->next : &n->partial[slab->bucket]) = slab->next;
 	if (slab->next)
 		pfn_to_page(slab->next)->prev = slab->prev;
-	slab->bucket = SLAB_UNLISTED;
 	n->nr_partial--;
-	n->nr_empty -= was_empty;
+	n->nr_empty -= slab->bucket == SLAB_EMPTY;
+}
+
+/* Objects of a slab were taken or came back: the node's sums and lists follow. */
+static void __set_nr_free(struct kmem_cache_node *n, struct page *slab, u32 nr_free)
+{
+	u8 bucket = bucket_of(nr_free, slab->nr_objects);
+
+	n->nr_free += nr_free - (u64)slab->nr_free;
+	slab->nr_free = (u16)nr_free;
+	if (bucket != slab->bucket) {
+		__unlink_slab(n, slab);
+		__link_slab(n, slab, bucket);
+	}
 }
 
 /* Takes a slab out of its node's books; afterwards it is in limbo. */
-static void __remove_slab(struct kmem_cache_node *n, struct page *slab, bool was_empty)
+void __isolate_slab(struct kmem_cache_node *n, struct page *slab)
 {
-	__unlink_slab(n, slab, was_empty);
+	__unlink_slab(n, slab);
 	slab->bucket = SLAB_LIMBO;
 	n->nr_slabs--;
 	n->nr_free -= slab->nr_free;
@@ -132,9 +160,7 @@ static void __insert_slab(struct kmem_cache_node *n, struct page *slab)
 {
 	n->nr_slabs++;
 	n->nr_free += slab->nr_free;
-	slab->bucket = SLAB_UNLISTED;
-	if (slab->nr_free)
-		__link_slab(n, slab);
+	__link_slab(n, slab, bucket_of(slab->nr_free, slab->nr_objects));
 }
 
 /* --- making and giving back: no lock held ----------------------------------------------------------------- */
@@ -160,11 +186,23 @@ static bool init_slab_bits(struct page *slab)
 	return true;
 }
 
+static void mark_pages(struct page *slab, u16 tail_flags, map_entry_t e)
+{
+	pfn_t pfn = page_to_pfn(slab);
+	map_entry_t *map = direct_map.map + pfn;
+
+	WRITE_ONCE(map[0], e);
+	for_each_tail_page(i, &kmalloc_caches[slab->cls]) {
+		slab[i].flags = tail_flags;
+		slab[i].head = pfn;
+		WRITE_ONCE(map[i], e);
+	}
+}
+
 static void set_slab_home(struct page *slab, unsigned home)
 {
 	slab->home = (u16)home;
-	map_set_range(page_to_pfn(slab), kmalloc_caches[slab->cls].nr_pages,
-		      make_map_entry(slab->cls, slab->colour, home));
+	mark_pages(slab, PG_tail, make_map_entry(slab->cls, slab->colour, home));
 }
 
 static struct page *new_slab(unsigned home, unsigned cls)
@@ -183,10 +221,6 @@ static struct page *new_slab(unsigned home, unsigned cls)
 		free_pages_exact(slab, s->nr_pages);
 		return NULL;
 	}
-	for (u32 i = 1; i < s->nr_pages; i++) {
-		slab[i].flags = PG_tail;
-		slab[i].head = page_to_pfn(slab);
-	}
 	slab->flags = PG_slab;
 	set_slab_home(slab, home);
 	count_vm_event(VM_slab_alloc);
@@ -201,44 +235,35 @@ static void discard_slab(struct page *slab)
 	u32 nr_pages = kmalloc_caches[slab->cls].nr_pages;
 
 	VM_BUG_ON(slab->nr_free != slab->nr_objects || slab->bucket != SLAB_LIMBO);
+	if (unlikely(slab->flags & PG_shrunk))
+		__slab_unshrink(slab);
 	if (slab->nr_objects > 64)
 		metapool_free(bitmap_pool(slab->nr_objects), slab->bitmap);
-	map_set_range(page_to_pfn(slab), nr_pages, 0);
-	for (u32 i = 0; i < nr_pages; i++)
-		slab[i].flags = 0;
+	mark_pages(slab, 0, 0);
+	slab->flags = 0;
 	free_pages_exact(slab, nr_pages);
 	count_vm_event(VM_slab_free);
 }
 
 /* --- allocation ------------------------------------------------------------------------------------------- */
 
-/* Moves free objects of one slab to p by ascending address. */
-static unsigned __take_objects(struct kmem_cache_node *n, struct page *slab, void **p, unsigned want)
+/* Moves free objects of one slab to p, by descending address: the lowest is the last. Node lock held, or nobody knows it. */
+static unsigned __take_objects(struct page *slab, void **p, unsigned want)
 {
-	u32 size = kmalloc_caches[slab->cls].size;
+	unsigned got = min(want, (unsigned)slab->nr_free);
+	size_t size = kmalloc_caches[slab->cls].size;
 	char *base = page_address(slab);
 	u64 *bits = slab_bits(slab);
-	bool was_empty = slab->nr_free == slab->nr_objects;
-	unsigned got = 0;
 
-	for (unsigned i = 0; got < want && i < DIV_ROUND_UP(slab->nr_objects, 64u); i++) {
-		u64 w = bits[i];
+	if (unlikely(slab->flags & PG_shrunk))
+		__slab_unshrink(slab);
+	for (void **last = p + got; last > p; bits++, base += 64 * size) {
+		u64 w = *bits;
 
-		while (w && got < want) {
-			p[got++] = base + (size_t)(i * 64 + (unsigned)__builtin_ctzll(w)) * size;
-			w &= w - 1;
-		}
-		bits[i] = w;
+		for (; w && last > p; w &= w - 1)
+			*--last = base + (unsigned)__builtin_ctzll(w) * size;
+		*bits = w;
 	}
-	slab->nr_free -= (u16)got;
-	n->nr_free -= got;
-	if (slab->nr_free == 0)
-		__unlink_slab(n, slab, was_empty);
-	else if (bucket_of(slab) != slab->bucket) {
-		__unlink_slab(n, slab, was_empty);
-		__link_slab(n, slab);
-	} else
-		n->nr_empty -= was_empty;
 	return got;
 }
 
@@ -246,9 +271,17 @@ static unsigned __take_from_partial(struct kmem_cache_node *n, void **p, unsigne
 {
 	unsigned got = 0;
 
-	for (int b = 0; b < NR_SLAB_BUCKETS; b++)
-		while (got < want && n->partial[b])
-			got += __take_objects(n, pfn_to_page(n->partial[b]), p + got, want - got);
+	for (int b = 0; b < NR_SLAB_BUCKETS && n->nr_partial; b++) {
+		while (got < want && n->partial[b]) {
+			struct page *slab = pfn_to_page(n->partial[b]);
+			unsigned nr;
+
+			__builtin_prefetch(pfn_to_page(slab->next), 1);
+			nr = __take_objects(slab, p + got, want - got);
+			__set_nr_free(n, slab, slab->nr_free - nr);
+			got += nr;
+		}
+	}
 	return got;
 }
 
@@ -265,7 +298,7 @@ static struct page *adopt_slab(unsigned home, unsigned cls)
 		if (d->partial[b])
 			slab = pfn_to_page(d->partial[b]);
 	if (slab) {
-		__remove_slab(d, slab, slab->nr_free == slab->nr_objects);
+		__isolate_slab(d, slab);
 		set_slab_home(slab, home);
 		count_vm_event(VM_slab_adopt);
 	}
@@ -276,23 +309,27 @@ static struct page *adopt_slab(unsigned home, unsigned cls)
 unsigned slab_alloc_bulk(unsigned home, unsigned cls, void **p, unsigned want)
 {
 	struct kmem_cache_node *n = get_node(home, cls);
-	struct page *slab = NULL;
-	unsigned got;
+	unsigned got, nr_new;
 
 	mutex_lock(&n->lock, LOCK_node);
 	got = __take_from_partial(n, p, want);
+	nr_new = got ? 0 : 1 + n->nr_slabs / GROW_SHARE;
 	mutex_unlock(&n->lock, LOCK_node);
-	if (got)
-		return got;
-	slab = adopt_slab(home, cls);
-	if (!slab)
-		slab = new_slab(home, cls);
-	if (!slab)
-		return 0;
-	mutex_lock(&n->lock, LOCK_node);
-	__insert_slab(n, slab);
-	got = __take_from_partial(n, p, want);
-	mutex_unlock(&n->lock, LOCK_node);
+	for (; nr_new && got < want; nr_new--) {
+		struct page *slab = adopt_slab(home, cls);
+		unsigned nr;
+
+		if (!slab)
+			slab = new_slab(home, cls);
+		if (!slab)
+			break;
+		mutex_lock(&n->lock, LOCK_node);
+		nr = __take_objects(slab, p + got, want - got);
+		slab->nr_free -= (u16)nr;
+		__insert_slab(n, slab);
+		mutex_unlock(&n->lock, LOCK_node);
+		got += nr;
+	}
 	return got;
 }
 
@@ -372,31 +409,47 @@ static void push_limbo(pfn_t *list, struct page *slab)
 	*list = page_to_pfn(slab);
 }
 
-/* After objects came back: keeps the slab on the right list, or takes it out of the node. */
-static void __slab_freed(struct free_context *fc, struct page *slab)
+static bool __keeps_empty(const struct kmem_cache_node *n, unsigned home, unsigned cls, u64 nr_empty)
+{
+	const struct kmem_cache *s = &kmalloc_caches[cls];
+
+	if (home >= HOME_DOMAIN)
+		return false;
+	return nr_empty * s->nr_objects * EMPTY_SHARE <= n->nr_slabs || nr_empty <= (s->nr_pages <= EMPTY_PAGES);
+}
+
+/* Takes empty slabs out of the node down to so many as it keeps, or all. */
+static void __remove_empty(struct kmem_cache_node *n, unsigned home, unsigned cls, bool all, pfn_t *discard)
+{
+	while (n->nr_empty && (all || !__keeps_empty(n, home, cls, n->nr_empty))) {
+		struct page *slab = pfn_to_page(n->partial[SLAB_EMPTY]);
+
+		__isolate_slab(n, slab);
+		push_limbo(discard, slab);
+	}
+}
+
+/* nr objects came back: keeps the slab on the right list, or takes it out of the node. */
+static void __slab_freed(struct free_context *fc, struct page *slab, unsigned nr)
 {
 	struct kmem_cache_node *n = fc->node;
-	u8 bucket;
+	u32 nr_free = slab->nr_free + nr;
 
-	if (slab->bucket == SLAB_LIMBO)
-		return;
-	if (slab->bucket == SLAB_UNLISTED) {
-		__link_slab(n, slab);
-	} else {
-		bucket = bucket_of(slab);
-		if (bucket != slab->bucket || slab->nr_free == slab->nr_objects) {
-			__unlink_slab(n, slab, false);
-			__link_slab(n, slab);
-		}
-	}
-	if (slab->nr_free == slab->nr_objects && (n->nr_empty > 1 || fc->home >= HOME_DOMAIN)) {
-		__remove_slab(n, slab, true);
+	if (slab->bucket == SLAB_LIMBO) {
+		slab->nr_free = (u16)nr_free;
+	} else if (nr_free == slab->nr_objects && !__keeps_empty(n, fc->home, slab->cls, n->nr_empty + 1ull)) {
+		__isolate_slab(n, slab);
+		slab->nr_free = (u16)nr_free;
 		push_limbo(&fc->discard, slab);
-	} else if (slab->bucket == NR_SLAB_BUCKETS - 1 && n->nr_partial > MOSTLY_FREE_KEPT && fc->home < HOME_DOMAIN &&
-		   slab->nr_free != slab->nr_objects && find_heir(fc, slab->cls)) {
-		__remove_slab(n, slab, false);
-		set_slab_home(slab, fc->heir);	/* from here on the heir's lock guards it */
-		push_limbo(&fc->give_up, slab);
+		__remove_empty(n, fc->home, slab->cls, false, &fc->discard);
+	} else {
+		__set_nr_free(n, slab, nr_free);
+		if (slab->bucket == SLAB_MOSTLY_FREE && n->nr_partial > MOSTLY_FREE_KEPT && fc->home < HOME_DOMAIN &&
+		    find_heir(fc, slab->cls)) {
+			__isolate_slab(n, slab);
+			set_slab_home(slab, fc->heir);	/* from here on the heir's lock guards it */
+			push_limbo(&fc->give_up, slab);
+		}
 	}
 }
 
@@ -421,52 +474,69 @@ static void give_up_slabs(pfn_t list, unsigned heir, unsigned cls)
 
 		list = slab->next;
 		__insert_slab(n, slab);
-		if (slab->nr_free == slab->nr_objects) {	/* the last objects came while it was in limbo */
-			__remove_slab(n, slab, true);
-			push_limbo(&discard, slab);
-		}
 		count_vm_event(VM_slab_give_up);
 	}
+	__remove_empty(n, heir, cls, true, &discard);	/* the last objects came while they were in limbo */
 	mutex_unlock(&n->lock, LOCK_node);
 	discard_slabs(discard);
 }
 
-/* Marks one object free; false when it was no live object of that slab. */
-static bool __mark_free(struct kmem_cache_node *n, struct page *slab, const void *obj)
+/*
+ * Marks objects of a slab free, from p on, as many as follow one another in the same slab; stops at what is no live
+ * object of it. One multiplication gives the index and, by what lies behind the point, whether an object begins there.
+ */
+static unsigned __mark_free(struct page *slab, void **p, unsigned nr)
 {
 	const struct kmem_cache *s = &kmalloc_caches[slab->cls];
-	size_t off = (size_t)((const char *)obj - (const char *)page_address(slab));
-	unsigned idx = obj_to_index(s, off);
-	u64 *bits = slab_bits(slab);
-	u64 bit = 1ull << (idx & 63);
+	uintptr_t base = (uintptr_t)page_address(slab);
+	size_t end = (size_t)s->size * s->nr_objects;
+	u64 *bits = slab_bits(slab), inverse = s->inverse << 16;
+	unsigned i;
 
-	if (unlikely((size_t)idx * s->size != off || idx >= slab->nr_objects || bits[idx >> 6] & bit))
-		return false;
-	bits[idx >> 6] |= bit;
-	slab->nr_free++;
-	if (slab->bucket != SLAB_LIMBO)
-		n->nr_free++;
-	return true;
+	for (i = 0; i < nr; i++) {
+		size_t off = (uintptr_t)p[i] - base;
+		unsigned __int128 quotient = (unsigned __int128)off * inverse;
+		u64 idx = (u64)(quotient >> 64), word;
+
+		if (off >= end || (u64)quotient >= inverse)
+			break;
+		word = bits[idx >> 6];
+		if (word >> (idx & 63) & 1)
+			break;
+		bits[idx >> 6] = word | 1ull << (idx & 63);
+	}
+	return i;
+}
+
+/* The struct pages that the next objects will need, in two steps: the object's page leads to the slab's first. */
+static void prefetch_slabs(void **p, unsigned nr)
+{
+	if (nr > 2 * PREFETCH_AHEAD)
+		__builtin_prefetch(virt_to_page(p[2 * PREFETCH_AHEAD]), 1);
+	if (nr > PREFETCH_AHEAD)
+		__builtin_prefetch(compound_head(virt_to_page(p[PREFETCH_AHEAD])), 1);
 }
 
 void slab_free_bulk(unsigned cls, void **p, unsigned nr)
 {
 	struct free_context fc = { 0 };
+	unsigned run;
 
-	for (unsigned i = 0; i < nr; i++) {
-		struct page *slab = compound_head(virt_to_page(p[i]));
+	for (; nr; p += run, nr -= run) {
+		struct page *slab = compound_head(virt_to_page(*p));
 
-		if (unlikely(!(slab->flags & PG_slab) || slab->cls != cls)) {
+		prefetch_slabs(p, nr);
+		run = 0;
+		if (likely(slab->flags & PG_slab && slab->cls == cls)) {
+			lock_home(&fc, slab, cls);
+			run = __mark_free(slab, p, nr);
+		}
+		if (unlikely(!run)) {
 			if (fc.node)
 				mutex_unlock(&fc.node->lock, LOCK_node);
-			report_invalid_pointer(p[i], "free");
+			report_invalid_pointer(*p, "free");
 		}
-		lock_home(&fc, slab, cls);
-		if (unlikely(!__mark_free(fc.node, slab, p[i]))) {
-			mutex_unlock(&fc.node->lock, LOCK_node);
-			report_invalid_pointer(p[i], "free");
-		}
-		__slab_freed(&fc, slab);
+		__slab_freed(&fc, slab, run);
 	}
 	if (fc.node)
 		mutex_unlock(&fc.node->lock, LOCK_node);
@@ -475,31 +545,54 @@ void slab_free_bulk(unsigned cls, void **p, unsigned nr)
 		give_up_slabs(fc.give_up, fc.heir, cls);
 }
 
-void node_shrink(unsigned home, unsigned cls)
+bool node_shrink(unsigned home, unsigned cls)
 {
 	struct kmem_cache_node *n = get_node(home, cls);
-	pfn_t discard = 0, next;
+	pfn_t discard = 0;
 
 	if (!n || !READ_ONCE(n->nr_empty))
-		return;
+		return false;
 	mutex_lock(&n->lock, LOCK_node);
-	for (pfn_t pfn = n->partial[NR_SLAB_BUCKETS - 1]; pfn; pfn = next) {
-		struct page *slab = pfn_to_page(pfn);
+	__remove_empty(n, home, cls, true, &discard);
+	mutex_unlock(&n->lock, LOCK_node);
+	discard_slabs(discard);
+	return discard != 0;
+}
 
-		next = slab->next;
-		if (slab->nr_free == slab->nr_objects) {
-			__remove_slab(n, slab, true);
-			push_limbo(&discard, slab);
+unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr)
+{
+	struct kmem_cache_node *n = get_node(cpu, cls);
+	unsigned domain = min(topology_llc(READ_ONCE(pcpu_of(cpu)->last_cpu)), NR_DOMAINS - 1), given = 0;
+	pfn_t list = 0;
+
+	if (!READ_ONCE(n->nr_partial) || !domain_node(domain, cls))
+		return 0;
+	mutex_lock(&n->lock, LOCK_node);
+	for (int b = 0; b < NR_SLAB_BUCKETS; b++) {
+		for (; given < nr && n->partial[b]; given++) {
+			struct page *slab = pfn_to_page(n->partial[b]);
+
+			__isolate_slab(n, slab);
+			set_slab_home(slab, HOME_DOMAIN + domain);
+			push_limbo(&list, slab);
 		}
 	}
 	mutex_unlock(&n->lock, LOCK_node);
-	discard_slabs(discard);
+	if (list)
+		give_up_slabs(list, HOME_DOMAIN + domain, cls);
+	return given;
 }
 
-void for_each_slab(void (*fn)(struct page *slab, void *arg), void *arg)
+void putback_slab(struct page *slab)
 {
-	for (int z = 0; z < MAX_NR_ZONES; z++)
-		for (pfn_t pfn = zones[z].start_pfn; pfn < zones[z].end_pfn; pfn++)
-			if (pfn_to_page(pfn)->flags == PG_slab)
-				fn(pfn_to_page(pfn), arg);
+	struct kmem_cache_node *n = get_node(slab->home, slab->cls);
+	pfn_t discard = 0;
+
+	mutex_lock(&n->lock, LOCK_node);
+	if (slab->nr_free == slab->nr_objects)
+		push_limbo(&discard, slab);
+	else
+		__insert_slab(n, slab);
+	mutex_unlock(&n->lock, LOCK_node);
+	discard_slabs(discard);
 }

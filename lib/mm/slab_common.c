@@ -3,13 +3,14 @@
  * slab_common.c - the table of size classes.
  *
  * Purpose. Decides once, at boot, for every class: how many pages a slab has, how many objects, how many objects a
- * sheaf holds, how many full sheaves a barn keeps.
+ * sheaf holds, how many full sheaves a CPU keeps at least.
  *
  * Slabs. At most 64 objects where it can be (their bitmap then fits into struct page), at most 16 KiB for small
  * objects, at least two objects up to 16 KiB. The page count is a power of two if that wastes at most a tenth, since
  * those come from the per-CPU page lists; otherwise exactly what the objects need.
  *
- * Sheaves are bounded by bytes, not by count: what a CPU caches of a class stays below SHEAF_BYTES.
+ * Sheaves are bounded by bytes, not by count. What a CPU keeps begins at SHEAF_BYTES and CHAIN_BYTES for each class and
+ * grows where a program goes up and down by more (sheaf.c).
  *
  * Kernel counterpart. mm/slab_common.c (kmalloc_info), mm/slub.c (calculate_order).
  */
@@ -17,9 +18,9 @@
 #include "internal.h"
 
 #define SLAB_TARGET	KIB(16)
-#define SHEAF_BYTES	KIB(128)
-#define BARN_BYTES	KIB(256)
-#define BARN_MAX	32u
+#define SHEAF_BYTES	KIB(32)
+#define CHAIN_BYTES	KIB(32)
+#define PAIRS_BYTES	KIB(64)		/* objects of up to that size come in twos at least */
 
 struct kmem_cache kmalloc_caches[NR_KMALLOC_CLASSES];
 u8 size_index[SIZE_INDEX_ENTRIES];
@@ -60,8 +61,8 @@ static void init_class(struct kmem_cache *s, u32 size)
 	s->nr_pages = (u16)slab_pages(size);
 	s->nr_objects = (u16)(((u32)s->nr_pages << PAGE_SHIFT) / size);
 	s->inverse = ((1ull << 48) + size - 1) / size;
-	s->sheaf_capacity = (u16)clamp((u32)SHEAF_BYTES / size, 2u, SHEAF_MAX_CAPACITY);
-	s->barn_max = (u16)clamp((u32)BARN_BYTES / (size * s->sheaf_capacity), 2u, BARN_MAX);
+	s->sheaf_capacity = (u16)clamp((u32)SHEAF_BYTES / size, size <= PAIRS_BYTES ? 2u : 1u, SHEAF_MAX_CAPACITY);
+	s->chain_max = (u16)((u32)CHAIN_BYTES / (size * s->sheaf_capacity));
 }
 
 void create_kmalloc_caches(void)

@@ -23,15 +23,8 @@
 #include <errno.h>
 #include <string.h>
 
-static size_t slab_scan(u64 max_age_ms)
-{
-	(void)max_age_ms;	/* sheaves and barns carry no age; what they free is counted as pages */
-	kmem_cache_shrink_all();
-	return 0;
-}
-
-static struct shrinker slab_shrinker = { .name = "slab", .scan = slab_scan };
-static struct shrinker vmalloc_shrinker = { .name = "vmalloc", .scan = purge_vmap_area_lazy };
+static struct shrinker slab_shrinker = { .name = "slab", .scan = shrink_slabs, .count = count_slabs, .reap = kmem_cache_reap };
+static struct shrinker vmalloc_shrinker = { .name = "vmalloc", .scan = shrink_vmap_area_lazy, .count = vmap_lazy_bytes };
 
 static int prepare_cpu(unsigned cpu)
 {
@@ -60,7 +53,7 @@ static void *alloc_large_pages(size_t size, size_t align, bool *zeroed)
 		return NULL;
 	page->nr_pages = nr;
 	page->flags = PG_large;
-	map_set_range(page_to_pfn(page), 1, make_map_entry(MAP_CLASS_LARGE, 0, 0));
+	set_map_entry(page_to_pfn(page), make_map_entry(MAP_CLASS_LARGE, 0, 0));
 	count_vm_event(VM_large_alloc);
 	return page_address(page);
 }
@@ -88,7 +81,7 @@ void *kmalloc_large(size_t size, size_t align, bool *zeroed)
 	gate_enter();
 	free_deferred();
 	p = __kmalloc_large(size, align, zeroed);
-	if (unlikely(!p) && try_to_free_pages(0, 0))
+	if (unlikely(!p) && try_to_free_pages(0))
 		p = __kmalloc_large(size, align, zeroed);
 	if (unlikely(!p))
 		count_vm_event(VM_alloc_fail);
@@ -102,7 +95,7 @@ static void free_large_pages(void *p)
 
 	if (page->flags != PG_large || p != page_address(page))
 		report_invalid_pointer(p, "free");
-	map_set_range(page_to_pfn(page), 1, 0);
+	set_map_entry(page_to_pfn(page), 0);
 	page->flags = 0;
 	free_pages_exact(page, page->nr_pages);
 	count_vm_event(VM_large_free);
@@ -230,19 +223,20 @@ static void classify_slab(const void *p, struct page *slab, struct addr_info *in
 		info->kind = info->base == p ? ADDR_OBJECT : ADDR_INTERIOR;
 }
 
-/* The large block that page, which itself says nothing, lies in; NULL if none. */
-static struct page *find_large_head(struct page *page)
+/* The first page of the slab or large block that page lies in; page itself if it lies in none. */
+static struct page *block_head(struct page *page)
 {
 	struct page *p = page;
+	u32 nr = 0;
 
-	for (u32 back = 1; back < 1u << MAX_PAGE_ORDER && back <= page_to_pfn(page); back++) {
+	while (!p->flags && page - p < 1 << MAX_PAGE_ORDER && page_to_pfn(p) > 0)
 		p--;
-		if (p->flags == PG_large && p->nr_pages > back)
-			return p;
-		if (p->flags)
-			return NULL;
-	}
-	return NULL;
+	p = compound_head(p);
+	if (p->flags == PG_large)
+		nr = p->nr_pages;
+	else if (p->flags & PG_slab)
+		nr = kmalloc_caches[p->cls].nr_pages;
+	return page - p < nr ? p : page;
 }
 
 /* The first page of the free block that a page lies in says so; the others say nothing. */
@@ -272,9 +266,7 @@ void classify_address(const void *p, struct addr_info *info)
 		}
 		return;
 	}
-	page = compound_head(virt_to_page(p));
-	if (!page->flags && find_large_head(page))
-		page = find_large_head(page);
+	page = block_head(virt_to_page(p));
 	info->base = page_address(page);
 	if (page->flags & PG_slab) {
 		classify_slab(p, page, info);
@@ -292,14 +284,19 @@ void classify_address(const void *p, struct addr_info *info)
 
 /* --- sums -------------------------------------------------------------------------------------------------- */
 
-/* Objects in the sheaf of a slot; the owner may be changing it: an estimate. */
+/* Objects in the sheaves of a slot; the owner may be changing them: an estimate. */
 static u64 slot_objects(unsigned cpu, unsigned cls, unsigned slot)
 {
 	void **top = READ_ONCE(*percpu_slot(cpu, slot));
+	struct sheaf *sh = sheaf_of_top(top);
+	u64 nr = 0;
 
-	if (top == sheaf_full_top(&boot_sheaf) || top == sheaf_full_top(&stop_sheaf))
+	if (sh == &boot_sheaf || sh == &stop_sheaf)
 		return 0;
-	return (u64)(top - sheaf_bottom(sheaf_of_top(top), cls));
+	nr = (u64)(top - sheaf_bottom(sh, cls));
+	for (unsigned i = 0; i < SHEAF_SIZE && (sh = sheaf_below(sh)) != NULL; i++)
+		nr += kmalloc_caches[cls].sheaf_capacity;
+	return nr;
 }
 
 static u64 barn_objects(struct kmem_cache_node *n)
@@ -348,33 +345,48 @@ static void validate_slab(struct page *slab, void *arg)
 {
 	struct slab_sums *sums = arg;
 	const struct kmem_cache *s = &kmalloc_caches[slab->cls];
-	unsigned bits = 0;
+	unsigned bits = 0, marked = 1, blank = 0;
 
 	BUG_ON(slab->cls == 0 || slab->cls >= NR_KMALLOC_CLASSES || slab->nr_objects != s->nr_objects);
 	for (unsigned i = 0; i < DIV_ROUND_UP(slab->nr_objects, 64u); i++)
 		bits += (unsigned)__builtin_popcountll(slab_bits(slab)[i]);
 	BUG_ON(bits != slab->nr_free);
 	BUG_ON((slab->nr_free == 0) != (slab->bucket == SLAB_UNLISTED));
-	for (u32 i = 0; i < s->nr_pages; i++) {
-		BUG_ON(map_entry(page_to_pfn(slab) + i) != make_map_entry(slab->cls, slab->colour, slab->home));
-		BUG_ON(i && (slab[i].flags != PG_tail || slab[i].head != page_to_pfn(slab)));
+	BUG_ON(map_entry(page_to_pfn(slab)) != make_map_entry(slab->cls, slab->colour, slab->home));
+	for_each_tail_page(i, s) {
+		BUG_ON(map_entry(page_to_pfn(slab) + i) != map_entry(page_to_pfn(slab)));
+		BUG_ON(slab[i].flags != PG_tail || slab[i].head != page_to_pfn(slab));
+		marked++;
 	}
+	for (u32 i = 0; i < s->nr_pages; i++)
+		blank += !map_entry(page_to_pfn(slab) + i) && !slab[i].flags;
+	BUG_ON(marked + blank != s->nr_pages);
 	sums->nr_slabs[slab->cls]++;
 	sums->nr_free[slab->cls] += slab->nr_free;
 }
 
-/* Every object in a CPU's sheaf is one that its slab takes for allocated. */
-static void validate_sheaf(unsigned cpu, unsigned cls, unsigned slot)
+/* Every object in a CPU's sheaves is one that its slab takes for allocated. */
+static void validate_slot(unsigned cpu, unsigned cls, unsigned slot)
 {
 	void **top = *percpu_slot(cpu, slot);
 	struct addr_info info;
 
 	if (slot_objects(cpu, cls, slot) == 0)
 		return;
-	for (void **p = sheaf_bottom(sheaf_of_top(top), cls); p < top; p++) {
-		classify_address(*p, &info);
-		BUG_ON(info.kind != ADDR_OBJECT || info.cls != cls);
+	for (struct sheaf *sh = sheaf_of_top(top); sh; sh = sheaf_below(sh), top = sheaf_full_top(sh)) {
+		for (void **p = sheaf_bottom(sh, cls); p < top; p++) {
+			classify_address(*p, &info);
+			BUG_ON(info.kind != ADDR_OBJECT || info.cls != cls);
+		}
 	}
+}
+
+void for_each_slab(void (*fn)(struct page *slab, void *arg), void *arg)
+{
+	for (int z = 0; z < MAX_NR_ZONES; z++)
+		for (pfn_t pfn = zones[z].start_pfn; pfn < zones[z].end_pfn; pfn++)
+			if (pfn_to_page(pfn)->flags & PG_slab)
+				fn(pfn_to_page(pfn), arg);
 }
 
 void slab_validate_all(void)
@@ -388,8 +400,8 @@ void slab_validate_all(void)
 		get_slabinfo(cls, &si);
 		BUG_ON(si.nr_slabs != sums.nr_slabs[cls] || si.nr_free != sums.nr_free[cls]);
 		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
-			validate_sheaf(cpu, cls, cls);
-			validate_sheaf(cpu, cls, cls | SLOT_REMOTE);
+			validate_slot(cpu, cls, cls);
+			validate_slot(cpu, cls, cls | SLOT_REMOTE);
 		}
 	}
 	for (int z = 0; z < MAX_NR_ZONES; z++)

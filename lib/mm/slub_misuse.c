@@ -31,9 +31,9 @@ void report_double_free(const void *obj)
 /* The map said one class when the pointer went into a sheaf, its slab says another: somebody wrote over one of them. */
 static void report_corrupt_map(const void *p, const struct addr_info *i)
 {
-	unsigned cls = virt_addr_valid(p) ? map_entry(virt_to_pfn(p)) & MAP_CLASS_MASK : 0;
+	unsigned cls = virt_addr_valid(i->base) ? map_entry(virt_to_pfn(i->base)) & MAP_CLASS_MASK : 0;
 
-	if (i->slab && cls != i->cls)
+	if (i->slab && i->kind != ADDR_METADATA && cls != i->cls)
 		panic("corrupted class map at %p: class %u, but slab %p is of class %u (kmalloc-%zu)", p, cls, i->slab,
 		      i->cls, i->size);
 }

@@ -4,11 +4,13 @@
  *
  * Purpose
  *	To find the one that fits best when the next block is wanted, and to give them back in time: oldest first,
- *	when they are older than KMM_DECAY_MS or when there are too many bytes of them.
+ *	when they are older than KMM_DECAY_MS or when there are too many bytes of them: more than are in use, and
+ *	more than the kernel's lazy_max_pages(). As long as lazy pages can be assembled, none is fresh that need not be,
+ *	so that the sum of both does not exceed what the program has had in use at once.
  *
  * Invariants
  *	A lazy area is in the tree by address, in the tree by (size, address), and on the list, whose order is that
- *	of freed_ms but for the rest of a split, which goes to the end and keeps the older time.
+ *	of freed_ms.
  *
  * Locks
  *	vmap. Victims are taken out of everything under it and unmapped without it; their addresses become free
@@ -28,17 +30,31 @@
 #include "os/kthread.h"
 #include "os/os.h"
 #include "os/vm.h"
+#include "page/reclaim.h"
 #include "page/vmstat.h"
 
 #define LAZY_MAX_UNIT	 MIB(32)	/* the kernel's lazy_max_pages(): times log2 of the CPUs + 1 */
 #define LAZY_TRIES	 8		/* lazy areas looked at for one that is aligned as asked */
 #define PURGE_BY_AGE_MAX MIB(64)
+#define SHRINK_SLICE	 MIB(2)		/* given back at once by the background thread: 150 us */
 
 bool lazy_before(const struct vmap_area *a, const struct vmap_area *b)
 {
 	if (area_size(a) != area_size(b))
 		return area_size(a) < area_size(b);
 	return a->va_start < b->va_start;
+}
+
+/* The entry that va goes before. What is put back is mostly the oldest, what the program frees always the youngest. */
+static struct list_head *__lru_place(const struct vmap_area *va)
+{
+	struct list_head *place = &vmap.lru;
+
+	if (!list_empty(&vmap.lru) && va->freed_ms <= list_first_entry(&vmap.lru, struct vmap_area, lru)->freed_ms)
+		return vmap.lru.next;
+	while (place->prev != &vmap.lru && list_entry(place->prev, struct vmap_area, lru)->freed_ms > va->freed_ms)
+		place = place->prev;
+	return place;
 }
 
 void __make_lazy(struct vmap_area *va)
@@ -50,7 +66,7 @@ void __make_lazy(struct vmap_area *va)
 		link = lazy_before(va, rb_entry(parent, struct vmap_area, size_node)) ? &parent->left : &parent->right;
 	}
 	rb_insert(&va->size_node, parent, link, &vmap.lazy, NULL);
-	list_add_tail(&va->lru, &vmap.lru);
+	list_add_tail(&va->lru, __lru_place(va));
 	va->lazy = true;
 	vmap.stat.nr_lazy++;
 	vmap.stat.lazy_bytes += area_size(va);
@@ -65,9 +81,15 @@ void __unmake_lazy(struct vmap_area *va)
 	vmap.stat.lazy_bytes -= area_size(va);
 }
 
-struct vmap_area *__best_fit(size_t len, size_t align, struct vmap_area **smaller)
+void __take_lazy(struct vmap_area *va)
 {
-	struct rb_node *node = vmap.lazy.node, *best = NULL, *below = NULL;
+	__unmake_lazy(va);
+	rb_erase(&va->rb_node, &vmap.areas, NULL);
+}
+
+struct vmap_area *__best_fit(size_t len, size_t align)
+{
+	struct rb_node *node = vmap.lazy.node, *best = NULL;
 	unsigned tries;
 
 	while (node != NULL) {
@@ -75,11 +97,9 @@ struct vmap_area *__best_fit(size_t len, size_t align, struct vmap_area **smalle
 			best = node;
 			node = node->left;
 		} else {
-			below = node;
 			node = node->right;
 		}
 	}
-	*smaller = below != NULL ? rb_entry(below, struct vmap_area, size_node) : NULL;
 	for (tries = 0; best != NULL && tries < LAZY_TRIES; tries++, best = rb_next(best)) {
 		struct vmap_area *va = rb_entry(best, struct vmap_area, size_node);
 
@@ -102,18 +122,11 @@ static u64 lazy_max(void)
 	return limit;
 }
 
-static void __take_for_purge(struct vmap_area *va, struct list_head *victims)
-{
-	__unmake_lazy(va);
-	rb_erase(&va->rb_node, &vmap.areas, NULL);
-	list_add_tail(&va->lru, victims);
-}
-
 /*
  * Oldest first: what is too old, and what is too much. The limit grows with the memory in use, and the area that
  * was freed last stays unless it alone is far above: a loop over one huge block should find it again.
  */
-void __collect_victims(struct list_head *victims)
+static void __collect_victims(struct list_head *victims)
 {
 	u64 now, limit;
 	size_t by_age = 0;
@@ -121,7 +134,7 @@ void __collect_victims(struct list_head *victims)
 	if (list_empty(&vmap.lru))
 		return;
 	now = os_clock_ms();
-	limit = max(lazy_max(), vmap.stat.bytes / 4);
+	limit = max(lazy_max(), vmap.stat.bytes);
 	while (!list_empty(&vmap.lru)) {
 		struct vmap_area *va = list_first_entry(&vmap.lru, struct vmap_area, lru);
 		bool last = va->lru.next == &vmap.lru;
@@ -131,32 +144,78 @@ void __collect_victims(struct list_head *victims)
 				return;
 			by_age += area_size(va);
 		}
-		__take_for_purge(va, victims);
+		__take_lazy(va);
+		list_add_tail(&va->lru, victims);
 	}
 }
 
-/* Unmaps areas that are in no tree any more. */
-size_t purge_victims(struct list_head *victims)
+void release_area(struct vmap_area *va)
+{
+	size_t size = area_size(va), own = size + va->guard;
+
+	mm_unmap(va->va_start, va->va_end);
+	if (size != 0 && vm_unmap((void *)va->va_start, size) != 0) {
+		vm_dontneed((void *)va->va_start, size);	/* too many VMAs: only the addresses are lost */
+		own = 0;
+	}
+	vmap_lock();
+	if (own != 0)
+		__free_vmap_range(&vmap.space, va->va_start, own);
+	va->va_end = va->va_start;
+	__drop_seams_outside(va);
+	vmap_unlock();
+	metapool_free(&vmap_area_pool, va);
+}
+
+void put_back_lazy(struct vmap_area *va, uintptr_t from, uintptr_t to)
+{
+	uintptr_t freed = from;
+	bool keep;
+
+	if (to > from)
+		mm_unmap(from, to);
+	if (from == va->va_start) {
+		va->va_start = to;
+	} else {
+		va->va_end = from;
+		freed += va->guard;
+	}
+	keep = area_size(va) >= PIECE_MIN;
+	vmap_lock();
+	__drop_seams_outside(va);
+	if (to > from)
+		__free_vmap_range(&vmap.space, freed, to - from);
+	if (keep) {
+		__insert_area(va);
+		__make_lazy(va);
+	}
+	vmap_unlock();
+	if (!keep)
+		release_area(va);
+}
+
+static size_t purge_victims(struct list_head *victims)
 {
 	struct vmap_area *va, *next;
 	size_t bytes = 0;
 
 	list_for_each_entry_safe(va, next, victims, lru) {
-		size_t size = area_size(va);
-
-		mm_unmap(va->va_start, va->va_end);
-		bytes += size;
+		bytes += area_size(va);
 		count_vm_event(VM_vmalloc_purge);
-		if (vm_unmap((void *)va->va_start, size) == 0) {
-			vmap_lock();
-			__free_vmap_range(&vmap.space, va->va_start, size + va->guard);
-			vmap_unlock();
-		} else {
-			vm_dontneed((void *)va->va_start, size);	/* too many VMAs: only the addresses are lost */
-		}
-		metapool_free(&vmap_area_pool, va);
+		release_area(va);
 	}
 	return bytes;
+}
+
+void purge_excess_lazy(void)
+{
+	struct list_head victims = LIST_HEAD_INIT(victims);
+
+	vmap_lock();
+	__collect_victims(&victims);
+	vmap_unlock();
+	if (unlikely(!list_empty(&victims)))
+		purge_victims(&victims);
 }
 
 size_t purge_vmap_area_lazy(u64 max_age_ms)
@@ -170,8 +229,56 @@ size_t purge_vmap_area_lazy(u64 max_age_ms)
 
 		if (max_age_ms != 0 && now - va->freed_ms < max_age_ms)
 			break;
-		__take_for_purge(va, &victims);
+		__take_lazy(va);
+		list_add_tail(&va->lru, &victims);
 	}
 	vmap_unlock();
 	return purge_victims(&victims);
+}
+
+/* --- by the background thread, a slice at a time ------------------------------------------------------- */
+
+size_t vmap_lazy_bytes(void)
+{
+	return READ_ONCE(vmap.stat.lazy_bytes);
+}
+
+static struct vmap_area *take_oldest(struct scan_control *sc)
+{
+	struct vmap_area *va = NULL;
+
+	vmap_lock();
+	if (!list_empty(&vmap.lru))
+		va = list_first_entry(&vmap.lru, struct vmap_area, lru);
+	if (va != NULL && scan_is_old(sc, (u32)va->freed_ms, sc->max_age_ms))
+		__take_lazy(va);
+	else
+		va = NULL;
+	vmap_unlock();
+	return va;
+}
+
+/*
+ * From the end on. Unmapping what is resident would hold the kernel's lock against page faults for long, so the
+ * background thread gives back the pages before it unmaps them.
+ */
+bool shrink_vmap_area_lazy(struct scan_control *sc)
+{
+	struct vmap_area *va = take_oldest(sc);
+	uintptr_t from;
+	size_t part;
+
+	if (va == NULL)
+		return false;
+	part = min(area_size(va), sc->kswapd ? SHRINK_SLICE : SIZE_MAX);
+	from = va->va_end - part;
+	if (sc->kswapd)
+		vm_dontneed((void *)from, part);	/* locked memory refuses: it can be unmapped all the same */
+	if (vm_unmap((void *)from, part) == 0)
+		put_back_lazy(va, from, va->va_end);
+	else
+		release_area(va);
+	count_vm_event(VM_vmalloc_purge);
+	scan_account(sc, part);
+	return true;
 }

@@ -32,6 +32,31 @@ int futex_wake(u32 *word, int nr)
 	return (int)raw_syscall3(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, nr);
 }
 
+int futex_wake_shared(u32 *word, int nr)
+{
+	return (int)raw_syscall3(SYS_futex, (long)word, FUTEX_WAKE, nr);
+}
+
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+#define FUTEX_SIZE_U32 2u
+
+int futex_wait_or_exit(u32 *word, u32 expected, u32 *tid_word, u32 tid, u64 timeout_ms)
+{
+	struct {
+		u64 val, uaddr;
+		u32 flags, reserved;
+	} waiters[2] = {
+		{ expected, (uintptr_t)word, FUTEX_SIZE_U32 | FUTEX_PRIVATE_FLAG, 0 },
+		{ tid, (uintptr_t)tid_word, FUTEX_SIZE_U32, 0 },
+	};
+	u64 until = os_clock_ns() + timeout_ms * 1000000u;	/* this system call takes a time, not a span */
+	struct timespec ts = { .tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u) };
+
+	return (int)raw_syscall5(SYS_futex_waitv, (long)waiters, 2, 0, (long)(timeout_ms ? &ts : NULL), CLOCK_MONOTONIC);
+}
+
 void __mutex_lock_slowpath(struct mutex *m)
 {
 	for (int i = 0; i < MUTEX_SPINS; i++) {

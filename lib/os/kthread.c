@@ -29,6 +29,8 @@
 /* Enough for dlopen of a library with many dependencies; only what is touched becomes memory. */
 #define KTHREAD_STACK KIB(512)
 
+#define KTHREAD_SLACK_NS 10000000l	/* nothing that such a thread does is urgent */
+
 unsigned os_nr_cpus(void)
 {
 	unsigned long mask[1024 / (8 * sizeof(long))] = { 0 };
@@ -64,7 +66,15 @@ int os_kthread_create(void *(*fn)(void *), void *arg)
 int os_kthread_begin(const char *name)
 {
 	raw_syscall5(SYS_prctl, PR_SET_NAME, (long)name, 0, 0, 0);
+	raw_syscall5(SYS_prctl, PR_SET_TIMERSLACK, KTHREAD_SLACK_NS, 0, 0, 0);
 	return (int)raw_syscall3(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE);
+}
+
+u32 *os_tid_word(void)
+{
+	u32 *word = NULL;
+
+	return raw_syscall5(SYS_prctl, PR_GET_TID_ADDRESS, (long)&word, 0, 0, 0) == 0 ? word : NULL;
 }
 
 int os_at_exit(void (*fn)(void))

@@ -19,9 +19,15 @@
 #include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
+#include <sys/uio.h>
+
+#define VM_RANGES_MAX 1024u	/* UIO_MAXIOV */
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
 #endif
 
 size_t os_page_size = PAGE_SIZE;
@@ -126,8 +132,11 @@ void *vm_remap(void *addr, size_t old_size, size_t new_size, bool may_move, void
 {
 	int flags = (may_move ? MREMAP_MAYMOVE : 0) | (new_addr ? MREMAP_MAYMOVE | MREMAP_FIXED : 0);
 
-	if (fault_injected())
+	if (fault_injected()) {
+		if (new_addr != NULL)
+			vm_unmap(new_addr, new_size);	/* as the kernel, when it fails late */
 		return NULL;
+	}
 
 	long ret = raw_syscall5(SYS_mremap, (long)addr, (long)old_size, (long)new_size, flags, (long)new_addr);
 
@@ -142,6 +151,45 @@ int vm_advise(void *addr, size_t size, int advice)
 int vm_dontneed(void *addr, size_t size)
 {
 	return vm_advise(addr, size, MADV_DONTNEED);
+}
+
+void vm_populate(void *addr, size_t size)
+{
+	vm_advise(addr, size, MADV_POPULATE_WRITE);
+}
+
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
+#define PIDFD_SELF_PROCESS (-10001)	/* PIDFD_SELF_THREAD_GROUP of Linux 6.14, which needs no descriptor */
+
+_Static_assert(sizeof(struct vm_range) == sizeof(struct iovec) &&
+	       offsetof(struct vm_range, size) == offsetof(struct iovec, iov_len), "a vm_range is a struct iovec");
+
+/*
+ * Measured for single pages, every second one of a range: madvise(2) one by one 1.46 us each, in batches of 8 0.83,
+ * of 32 0.61, of 128 0.53 (one TLB flush for all). A whole range: 0.28. MADV_FREE instead: 1.15 and 0.14, but
+ * pages that are only marked free still count as resident.
+ */
+int vm_dontneed_ranges(const struct vm_range *range, unsigned nr)
+{
+	static bool refused;
+	int ret = 0;
+
+	while (nr > 1 && !READ_ONCE(refused)) {
+		long done = raw_syscall5(SYS_process_madvise, PIDFD_SELF_PROCESS, (long)range, min(nr, VM_RANGES_MAX),
+					 MADV_DONTNEED, 0);
+
+		if (done < (long)range->size) {
+			WRITE_ONCE(refused, done < 0 && done != -EAGAIN && done != -ENOMEM);
+			break;
+		}
+		for (; nr > 0 && done >= (long)range->size; range++, nr--)
+			done -= (long)range->size;
+	}
+	for (; nr > 0; range++, nr--)
+		ret = vm_dontneed(range->start, range->size) ?: ret;
+	return ret;
 }
 
 ssize_t vm_resident(void *addr, size_t size)

@@ -10,10 +10,19 @@
  * costs no page fault is reused first.
  *
  * Invariants. A free block's first page has PG_buddy, its order, its list's migrate type; no two free buddies of the
- * same order exist (they would have merged; but see reported below); free_pages and reported_pages are the sums.
+ * same order exist (they would have merged; but see reported below); free_pages and reported_pages are the sums;
+ * list->reported is where the reported ones begin; free_orders[type] has a bit for every order of which the type's list
+ * is not empty.
+ *
+ * Numbers that are no power of two. A block is cut to any number of pages at once: what is left of it behind them falls
+ * into aligned blocks whose buddies are not free. A range is freed from both its ends inwards, order by order: at
+ * each end either the buddy outside is free and may join the range, or the block inside is final and leaves it. So
+ * no block is listed that the next step would take away again.
  *
  * Reported blocks. Merging a reported block with a resident one gives a block that is not reported: it will be
- * advised again some day, which costs little for pages that are not there.
+ * advised again some day, which costs little for pages that are not there. From pageblocks on, only blocks that are
+ * both reported or both not are merged: else a page that comes and goes in a large free block would make all of it
+ * count as resident again, and a large block could not be given back piece by piece.
  *
  * Migrate types. A pageblock (2 MiB) has a type; a free page goes to the list of its pageblock's type. A request
  * that finds its lists empty takes the largest block of another type, and the whole pageblock's type with it when
@@ -66,6 +75,8 @@ static void add_to_free_list(struct zone *zone, pfn_t pfn, unsigned order, enum 
 		page->prev = list->tail;
 		*(list->tail ? &pfn_to_page(list->tail)->next : &list->head) = pfn;
 		list->tail = pfn;
+		if (!list->reported)
+			list->reported = pfn;
 		zone->reported_pages += 1u << order;
 	} else {
 		page->prev = 0;
@@ -74,6 +85,7 @@ static void add_to_free_list(struct zone *zone, pfn_t pfn, unsigned order, enum 
 		list->head = pfn;
 	}
 	list->nr++;
+	zone->free_orders[mt] |= 1u << order;
 	zone->free_pages += 1u << order;
 }
 
@@ -83,116 +95,159 @@ void __del_from_free_list(struct zone *zone, pfn_t pfn)
 	struct free_list *list = &zone->free_area[page->order].free_list[page->migratetype];
 
 	VM_BUG_ON(!(page->flags & PG_buddy));
+	if (list->reported == pfn)
+		list->reported = page->next;
 	*(page->prev ? &pfn_to_page(page->prev)->next : &list->head) = page->next;
 	*(page->next ? &pfn_to_page(page->next)->prev : &list->tail) = page->prev;
-	list->nr--;
+	if (--list->nr == 0)
+		zone->free_orders[page->migratetype] &= ~(1u << page->order);
 	zone->free_pages -= 1u << page->order;
 	if (page->flags & PG_reported)
 		zone->reported_pages -= 1u << page->order;
 	page->flags = 0;
 }
 
-/* Halves a block of order high down to order low; the upper halves are freed. Kernel: expand(). */
-static void expand(struct zone *zone, pfn_t pfn, unsigned low, unsigned high, enum migratetype mt, bool reported)
+/* Frees what a block of order high has behind its first nr pages. Kernel: expand(). */
+static void expand(struct zone *zone, pfn_t pfn, u32 nr, unsigned high, enum migratetype mt, bool reported)
 {
 	u32 stamp = pfn_to_page(pfn)->stamp_ms;
 
-	while (high > low) {
-		pfn_t upper = pfn + (1u << --high);
+	while (nr < 1u << high) {
+		unsigned order = (unsigned)__builtin_ctz(nr);
 
-		pfn_to_page(upper)->stamp_ms = stamp;
-		add_to_free_list(zone, upper, high, mt, reported);
+		pfn_to_page(pfn + nr)->stamp_ms = stamp;
+		add_to_free_list(zone, pfn + nr, order, mt, reported);
+		nr += 1u << order;
 	}
 }
 
-static pfn_t take_block(struct zone *zone, pfn_t pfn, unsigned order, enum migratetype mt, bool *reported)
+static pfn_t take_block(struct zone *zone, pfn_t pfn, u32 nr, enum migratetype mt, bool *reported)
 {
 	struct page *page = pfn_to_page(pfn);
 	unsigned high = page->order;
 
 	*reported = page->flags & PG_reported;
 	__del_from_free_list(zone, pfn);
-	expand(zone, pfn, order, high, mt, *reported);
+	expand(zone, pfn, nr, high, mt, *reported);
 	return pfn;
 }
 
+void __take_block(struct zone *zone, pfn_t pfn, unsigned order)
+{
+	bool reported;
+
+	take_block(zone, pfn, 1u << order, (enum migratetype)pfn_to_page(pfn)->migratetype, &reported);
+}
+
 /* Takes the largest block of another type; converts pageblocks when it is worth it. */
-static pfn_t rmqueue_fallback(struct zone *zone, unsigned order, enum migratetype mt, bool *reported)
+static pfn_t rmqueue_fallback(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, bool *reported)
 {
-	for (int o = MAX_PAGE_ORDER; o >= (int)order; o--) {
-		for (int i = 0; i < MIGRATE_TYPES - 1; i++) {
-			enum migratetype other = (enum migratetype)fallbacks[mt][i];
-			pfn_t pfn = zone->free_area[o].free_list[other].head;
+	u32 first = zone->free_orders[fallbacks[mt][0]] >> order, second = zone->free_orders[fallbacks[mt][1]] >> order;
+	enum migratetype other;
+	unsigned o, keep;
+	pfn_t pfn;
 
-			if (!pfn)
-				continue;
-			count_vm_event(VM_pgsteal_fallback);
-			if (o < PAGEBLOCK_ORDER - 1)
-				return take_block(zone, pfn, order, other, reported);
-			/* What is taken and not used stays of the old type unless its pageblock changed hands. */
-			if (o <= PAGEBLOCK_ORDER) {
-				set_pageblock_migratetype(pfn, mt);
-				count_vm_event(VM_pageblock_convert);
-				return take_block(zone, pfn, order, mt, reported);
-			}
-			unsigned keep = max(order, (unsigned)PAGEBLOCK_ORDER);
-
-			pfn = take_block(zone, pfn, keep, other, reported);
-			for (u32 n = 0; n < 1u << keep; n += 1u << PAGEBLOCK_ORDER)
-				set_pageblock_migratetype(pfn + n, mt);
-			count_vm_event(VM_pageblock_convert);
-			expand(zone, pfn, order, keep, mt, *reported);
-			return pfn;
-		}
-	}
-	return 0;
+	if (!(first | second))
+		return 0;
+	o = ilog2(first | second);
+	other = (enum migratetype)fallbacks[mt][!(first >> o & 1)];
+	o += order;
+	pfn = zone->free_area[o].free_list[other].head;
+	count_vm_event(VM_pgsteal_fallback);
+	if (o < PAGEBLOCK_ORDER - 1)
+		return take_block(zone, pfn, nr, other, reported);
+	/* What is taken and not used stays of the old type unless its pageblock changed hands. */
+	keep = o <= PAGEBLOCK_ORDER ? o : max(order, (unsigned)PAGEBLOCK_ORDER);
+	pfn = take_block(zone, pfn, 1u << keep, other, reported);
+	for (u32 n = 0; n < 1u << keep; n += 1u << PAGEBLOCK_ORDER)
+		set_pageblock_migratetype(pfn + n, mt);
+	count_vm_event(VM_pageblock_convert);
+	expand(zone, pfn, nr, keep, mt, *reported);
+	return pfn;
 }
 
-pfn_t __rmqueue(struct zone *zone, unsigned order, enum migratetype mt, bool *reported)
+pfn_t __rmqueue_exact(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, bool *reported)
 {
-	for (unsigned o = order; o <= MAX_PAGE_ORDER; o++) {
-		pfn_t pfn = zone->free_area[o].free_list[mt].head;
+	u32 orders = zone->free_orders[mt] >> order;
 
-		if (pfn)
-			return take_block(zone, pfn, order, mt, reported);
-	}
-	return rmqueue_fallback(zone, order, mt, reported);
+	if (unlikely(!orders))
+		return rmqueue_fallback(zone, nr, order, mt, reported);
+	order += (unsigned)__builtin_ctz(orders);
+	return take_block(zone, zone->free_area[order].free_list[mt].head, nr, mt, reported);
 }
 
-static bool page_is_buddy(pfn_t pfn, unsigned order)
+/* May the free block at pfn, if there is one, be merged with one of that order? */
+static bool page_is_buddy(pfn_t pfn, unsigned order, bool reported)
 {
 	const struct page *page = pfn_to_page(pfn);
 
-	return page->flags & PG_buddy && page->order == order;
+	return page->flags & PG_buddy && page->order == order &&
+	       (order < PAGEBLOCK_ORDER || reported == !!(page->flags & PG_reported));
 }
 
-void __free_one_page(struct zone *zone, pfn_t pfn, unsigned order, u32 stamp_ms, bool reported)
+/* Both zones end at 2 MiB boundaries of the window; blocks must not span the gap. */
+static bool may_join(struct zone *zone, pfn_t pfn, unsigned order, bool reported)
 {
-	while (order < MAX_PAGE_ORDER) {
-		pfn_t buddy = pfn ^ 1u << order;
+	return pfn >= zone->start_pfn && pfn < zone->end_pfn && page_is_buddy(pfn, order, reported);
+}
 
-		/* Both zones end at 2 MiB boundaries of the window; larger blocks must not span the gap. */
-		if (buddy < zone->start_pfn || buddy >= zone->end_pfn || !page_is_buddy(buddy, order))
-			break;
-		reported = reported && pfn_to_page(buddy)->flags & PG_reported;
-		__del_from_free_list(zone, buddy);
-		pfn = min(pfn, buddy);
-		order++;
-	}
+static void free_block(struct zone *zone, pfn_t pfn, unsigned order, u32 stamp_ms, bool reported)
+{
 	pfn_to_page(pfn)->stamp_ms = stamp_ms;
 	add_to_free_list(zone, pfn, order, get_pageblock_migratetype(pfn), reported);
 }
 
+/* Takes a block off its list to merge it with one that is reported or not; whether both are. */
+static bool absorb(struct zone *zone, pfn_t pfn, bool reported)
+{
+	reported = reported && pfn_to_page(pfn)->flags & PG_reported;
+	__del_from_free_list(zone, pfn);
+	return reported;
+}
+
+static void __free_one_page(struct zone *zone, pfn_t pfn, unsigned order, u32 stamp_ms, bool reported)
+{
+	for (; order < MAX_PAGE_ORDER; order++) {
+		pfn_t buddy = pfn ^ 1u << order;
+
+		if (!may_join(zone, buddy, order, reported))
+			break;
+		reported = absorb(zone, buddy, reported);
+		pfn = min(pfn, buddy);
+	}
+	free_block(zone, pfn, order, stamp_ms, reported);
+}
+
 void __free_range(struct zone *zone, pfn_t start, u32 nr, u32 stamp_ms, bool reported)
 {
-	while (nr) {
-		unsigned order = min(start ? (unsigned)__builtin_ctz(start) : MAX_PAGE_ORDER, ilog2(nr));
+	bool left = reported, right = reported;		/* so is all that joined at that end */
+	pfn_t end = start + nr;
+	unsigned o = min((unsigned)__builtin_ctz(start | end), (unsigned)MAX_PAGE_ORDER);
 
-		order = min(order, (unsigned)MAX_PAGE_ORDER);
-		__free_one_page(zone, start, order, stamp_ms, reported);
-		start += 1u << order;
-		nr -= 1u << order;
+	for (; end - start > 1u << o; o += o < MAX_PAGE_ORDER) {
+		u32 size = 1u << o;
+
+		if (o < MAX_PAGE_ORDER && start & size && may_join(zone, start - size, o, left)) {
+			start -= size;
+			left = absorb(zone, start, left);
+		} else if (o == MAX_PAGE_ORDER || start & size) {
+			free_block(zone, start, o, stamp_ms, left);
+			left = reported;
+			start += size;
+		}
+		if (o == MAX_PAGE_ORDER || !(end & size))
+			continue;
+		if (may_join(zone, end, o, right)) {
+			right = absorb(zone, end, right);
+			end += size;
+		} else {
+			end -= size;
+			free_block(zone, end, o, stamp_ms, right);
+			right = reported;
+		}
 	}
+	if (start < end)
+		__free_one_page(zone, start, o, stamp_ms, left && right);
 }
 
 static void validate_block(struct zone *zone, pfn_t pfn, unsigned order, int mt)
@@ -204,7 +259,7 @@ static void validate_block(struct zone *zone, pfn_t pfn, unsigned order, int mt)
 	BUG_ON(!IS_ALIGNED(pfn, 1u << order));
 	BUG_ON(pfn < zone->start_pfn || pfn + (1u << order) > zone->end_pfn);
 	if (order < MAX_PAGE_ORDER && buddy >= zone->start_pfn && buddy < zone->end_pfn)
-		BUG_ON(page_is_buddy(buddy, order));
+		BUG_ON(page_is_buddy(buddy, order, page->flags & PG_reported));
 }
 
 void buddy_validate(struct zone *zone)
@@ -214,17 +269,22 @@ void buddy_validate(struct zone *zone)
 	for (unsigned o = 0; o < NR_PAGE_ORDERS; o++) {
 		for (int mt = 0; mt < MIGRATE_TYPES; mt++) {
 			struct free_list *list = &zone->free_area[o].free_list[mt];
-			pfn_t prev = 0;
+			pfn_t prev = 0, first_reported = 0;
 			u32 nr = 0;
 
 			for (pfn_t pfn = list->head; pfn; prev = pfn, pfn = pfn_to_page(pfn)->next) {
 				validate_block(zone, pfn, o, mt);
 				BUG_ON(pfn_to_page(pfn)->prev != prev);
 				free += 1u << o;
-				reported += pfn_to_page(pfn)->flags & PG_reported ? 1u << o : 0;
+				if (pfn_to_page(pfn)->flags & PG_reported) {
+					reported += 1u << o;
+					first_reported = first_reported ? first_reported : pfn;
+				}
+				BUG_ON(first_reported && !(pfn_to_page(pfn)->flags & PG_reported));
 				BUG_ON(++nr > list->nr);
 			}
-			BUG_ON(list->tail != prev || nr != list->nr);
+			BUG_ON(list->tail != prev || nr != list->nr || list->reported != first_reported);
+			BUG_ON(!nr != !(zone->free_orders[mt] >> o & 1));
 		}
 	}
 	BUG_ON(free != zone->free_pages || reported != zone->reported_pages);

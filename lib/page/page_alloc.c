@@ -3,7 +3,8 @@
  * page_alloc.c - pages for everybody above: per-CPU lists over the zones' buddies.
  *
  * Purpose. A request is served by, in this order: the CPU's page list of that order and type; the buddy of ZONE_BRK;
- * of ZONE_NORMAL; after that the lists of all CPUs are drained, then more memory is brought online, brk first.
+ * of ZONE_NORMAL; after that what upper layers and the lists of all CPUs keep comes back, and is looked through again;
+ * then more memory is brought online, brk first.
  *
  * Objects. struct per_cpu_pages: for orders up to NR_PCP_ORDERS-1, singly linked lists of blocks, PG_pcp on the first
  * page. Refilled and drained in batches under one taking of the zone lock.
@@ -11,7 +12,7 @@
  * Watermarks, in pages of free memory of a zone: `min` is how much a zone grows by beyond the request; resident free
  * memory above `high` is a reason for page reporting to look for old blocks, and it stops at `low`.
  *
- * alloc_pages_exact() splits off and frees the tail of a buddy block, so a 5-page slab costs 5 pages.
+ * alloc_pages_exact() cuts exactly so many pages off a buddy block, so a 5-page slab costs 5 pages.
  *
  * Locks. pcp before zone. Neither is held while the kernel is asked to take pages back.
  *
@@ -43,21 +44,29 @@ static u32 now_ms(void)
 
 /* --- the zones ----------------------------------------------------------------------------------------- */
 
-static pfn_t zone_alloc(struct zone *zone, unsigned order, enum migratetype mt, bool grow, bool *reported)
+/* Whether it is worth locking the zone for a block of 2^order pages. */
+static bool zone_may_have(const struct zone *zone, unsigned order)
+{
+	u32 orders = 0;
+
+	for (int mt = 0; mt < MIGRATE_TYPES; mt++)
+		orders |= READ_ONCE(zone->free_orders[mt]);
+	return orders >> order;
+}
+
+static pfn_t zone_alloc(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, bool grow, bool *reported)
 {
 	u64 present = 0;
 	pfn_t pfn, end = 0;
 
-	if (!grow && READ_ONCE(zone->free_pages) < 1u << order)
-		return 0;
 	mutex_lock(&zone->lock, LOCK_zone);
-	pfn = __rmqueue(zone, order, mt, reported);
+	pfn = __rmqueue_exact(zone, nr, order, mt, reported);
 	if (!pfn && grow) {
 		present = zone->present_pages;
 		/* Twice as much holds an aligned block wherever it begins. */
 		if (online_pages(zone, (2u << order) + (u32)zone->watermark[WMARK_MIN]) == 0) {
 			setup_per_zone_wmarks(zone);
-			pfn = __rmqueue(zone, order, mt, reported);
+			pfn = __rmqueue_exact(zone, nr, order, mt, reported);
 		}
 		present = zone->present_pages - present;	/* what was added, at the end */
 		end = zone->end_pfn;
@@ -70,21 +79,44 @@ static pfn_t zone_alloc(struct zone *zone, unsigned order, enum migratetype mt, 
 	return pfn;
 }
 
-/* Never called with a pcp lock held. */
-static pfn_t zones_alloc(unsigned order, enum migratetype mt, bool *reported)
+static struct page *get_page_from_zones(u32 nr, unsigned order, enum migratetype mt, bool grow, bool *reported)
 {
-	pfn_t pfn;
+	for (int z = 0; z < MAX_NR_ZONES; z++) {
+		pfn_t pfn = 0;
 
-	for (int grow = 0; grow < 2; grow++) {
-		for (int z = 0; z < MAX_NR_ZONES; z++) {
-			pfn = zone_alloc(&zones[z], order, mt, grow, reported);
-			if (pfn)
-				return pfn;
-		}
-		if (!grow && nr_pcp_pages() >= 1u << order)
-			drain_all_pages();
+		if (grow || zone_may_have(&zones[z], order))
+			pfn = zone_alloc(&zones[z], nr, order, mt, grow, reported);
+		if (pfn)
+			return pfn_to_page(pfn);
 	}
-	return 0;
+	return NULL;
+}
+
+/* nr pages aligned to 2^order >= nr pages. Never called with a lock held. */
+static struct page *__zones_alloc(u32 nr, unsigned order, enum migratetype mt, bool *reported)
+{
+	struct page *page = get_page_from_zones(nr, order, mt, false, reported);
+	bool retry;
+
+	if (page)
+		return page;
+	retry = reap_all();
+	if (nr_pcp_pages() >= nr) {
+		drain_all_pages();
+		retry = true;
+	}
+	if (retry)
+		page = get_page_from_zones(nr, order, mt, false, reported);
+	return page ? page : get_page_from_zones(nr, order, mt, true, reported);
+}
+
+static struct page *zones_alloc(u32 nr, unsigned order, enum migratetype mt, bool *reported)
+{
+	struct page *page = __zones_alloc(nr, order, mt, reported);
+
+	if (page && *reported)
+		balance_growth();
+	return page;
 }
 
 static void zone_free(pfn_t pfn, u32 nr, u32 stamp)
@@ -128,8 +160,8 @@ static pfn_t pcp_pop(struct per_cpu_pages *pcp, unsigned order, enum migratetype
 	return pfn;
 }
 
-/* Takes a batch from zones that have it without growing; returns one block. */
-static pfn_t pcp_refill(struct per_cpu_pages *pcp, unsigned order, enum migratetype mt)
+/* Takes a batch from zones that have it without growing; returns one block. *grown: some were not resident. */
+static pfn_t pcp_refill(struct per_cpu_pages *pcp, unsigned order, enum migratetype mt, bool *grown)
 {
 	unsigned want = PCP_BATCH_PAGES >> order;
 	pfn_t first = 0;
@@ -140,11 +172,13 @@ static pfn_t pcp_refill(struct per_cpu_pages *pcp, unsigned order, enum migratet
 		pfn_t pfn, batch[PCP_BATCH_PAGES];
 		unsigned nr = 0;
 
-		if (READ_ONCE(zone->free_pages) < 1u << order)
+		if (!zone_may_have(zone, order))
 			continue;
 		mutex_lock(&zone->lock, LOCK_zone);
-		while (nr < want && (pfn = __rmqueue(zone, order, mt, &reported)) != 0)
+		while (nr < want && (pfn = __rmqueue(zone, order, mt, &reported)) != 0) {
 			batch[nr++] = pfn;
+			*grown |= reported;
+		}
 		mutex_unlock(&zone->lock, LOCK_zone);
 		if (!nr)
 			continue;
@@ -160,6 +194,7 @@ static pfn_t pcp_refill(struct per_cpu_pages *pcp, unsigned order, enum migratet
 static struct page *alloc_pcp(unsigned order, enum migratetype mt)
 {
 	struct per_cpu_pages *pcp = &pcpu_of(any_cpu())->pcp;
+	bool grown = false;
 	pfn_t pfn;
 
 	mutex_lock(&pcp->lock, LOCK_pcp);
@@ -167,14 +202,30 @@ static struct page *alloc_pcp(unsigned order, enum migratetype mt)
 	if (pfn)
 		count_vm_event(VM_pcp_hit);
 	else
-		pfn = pcp_refill(pcp, order, mt);
+		pfn = pcp_refill(pcp, order, mt, &grown);
 	mutex_unlock(&pcp->lock, LOCK_pcp);
+	if (unlikely(grown))
+		balance_growth();
 	return pfn ? pfn_to_page(pfn) : NULL;
 }
 
-/* pcp lock held: gives back all of it, or down to keep pages. */
+/* Locks the zone of pfn; held, if any, is the zone that is locked now. */
+static struct zone *lock_zone_of(pfn_t pfn, struct zone *held)
+{
+	struct zone *zone = &zones[pfn_zone(pfn)];
+
+	if (zone != held) {
+		if (held)
+			mutex_unlock(&held->lock, LOCK_zone);
+		mutex_lock(&zone->lock, LOCK_zone);
+	}
+	return zone;
+}
+
+/* pcp lock held: gives back all of it, or down to keep pages. A zone's lock is kept from block to block. */
 static void __drain_pcp(struct per_cpu_pages *pcp, u32 keep)
 {
+	struct zone *zone = NULL;
 	u32 stamp = now_ms();
 
 	for (int o = NR_PCP_ORDERS - 1; o >= 0; o--) {
@@ -182,14 +233,13 @@ static void __drain_pcp(struct per_cpu_pages *pcp, u32 keep)
 			pfn_t pfn;
 
 			while (pcp->count > keep && (pfn = pcp_pop(pcp, (unsigned)o, (enum migratetype)mt)) != 0) {
-				struct zone *zone = &zones[pfn_zone(pfn)];
-
-				mutex_lock(&zone->lock, LOCK_zone);
-				__free_one_page(zone, pfn, (unsigned)o, stamp, false);
-				mutex_unlock(&zone->lock, LOCK_zone);
+				zone = lock_zone_of(pfn, zone);
+				__free_range(zone, pfn, 1u << o, stamp, false);
 			}
 		}
 	}
+	if (zone)
+		mutex_unlock(&zone->lock, LOCK_zone);
 	count_vm_event(VM_pgfree);
 }
 
@@ -216,16 +266,12 @@ struct page *alloc_pages(unsigned order, enum migratetype mt)
 {
 	struct page *page = NULL;
 	bool reported;
-	pfn_t pfn;
 
 	if (order > MAX_PAGE_ORDER)
 		return NULL;
 	if (order < NR_PCP_ORDERS)
 		page = alloc_pcp(order, mt);
-	if (page)
-		return page;
-	pfn = zones_alloc(order, mt, &reported);
-	return pfn ? pfn_to_page(pfn) : NULL;
+	return page ? page : zones_alloc(1u << order, order, mt, &reported);
 }
 
 void free_pages(struct page *page, unsigned order)
@@ -250,40 +296,31 @@ void free_pages(struct page *page, unsigned order)
 		page_reporting_notify_free(&zones[pfn_zone(pfn)], now_ms());
 }
 
+static bool pcp_takes(u32 nr_pages)
+{
+	return is_power_of_2(nr_pages) && nr_pages < 1u << NR_PCP_ORDERS;
+}
+
 struct page *alloc_pages_exact(u32 nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed)
 {
 	unsigned order = max(get_order(nr_pages), align_order);
+	struct page *page = NULL;
 	bool reported = false;
-	struct page *page;
-	pfn_t pfn;
 
 	if (order > MAX_PAGE_ORDER)
 		return NULL;
-	if (order < NR_PCP_ORDERS) {
-		page = alloc_pages(order, mt);
-	} else {
-		pfn = zones_alloc(order, mt, &reported);
-		page = pfn ? pfn_to_page(pfn) : NULL;
-	}
+	if (pcp_takes(nr_pages) && align_order <= get_order(nr_pages))
+		page = alloc_pcp(order, mt);
 	if (!page)
-		return NULL;
+		page = zones_alloc(nr_pages, order, mt, &reported);
 	if (zeroed)
 		*zeroed = reported;
-	if (nr_pages < 1u << order) {
-		pfn = page_to_pfn(page) + nr_pages;
-		u32 nr = (1u << order) - nr_pages;
-		struct zone *zone = &zones[pfn_zone(pfn)];
-
-		mutex_lock(&zone->lock, LOCK_zone);
-		__free_range(zone, pfn, nr, now_ms(), reported);
-		mutex_unlock(&zone->lock, LOCK_zone);
-	}
 	return page;
 }
 
 void free_pages_exact(struct page *page, u32 nr_pages)
 {
-	if (is_power_of_2(nr_pages) && get_order(nr_pages) < NR_PCP_ORDERS && IS_ALIGNED(page_to_pfn(page), nr_pages))
+	if (pcp_takes(nr_pages) && IS_ALIGNED(page_to_pfn(page), nr_pages))
 		free_pages(page, get_order(nr_pages));
 	else
 		zone_free(page_to_pfn(page), nr_pages, now_ms());

@@ -2,18 +2,23 @@
 /*
  * page_reporting.c - free blocks are given back to the kernel, and the break is lowered.
  *
- * Purpose. A free block carries the time at which it was freed. When a zone holds more resident free memory than
- * its high watermark, blocks older than KMM_DECAY_MS are advised away (MADV_DONTNEED) until the low watermark is
- * reached; the freeing slow path that notices does it, at most once in an eighth of the decay time. malloc_trim()
- * does the same with age 0 and down to single pages.
+ * Purpose. A free block carries the time at which it was freed. Here blocks that have been free for long enough are
+ * advised away (MADV_DONTNEED), a batch at a time, oldest first, the largest first; policy is vmscan.c's. Where there
+ * is no background thread, a zone with more resident free memory than its high watermark makes the freeing slow
+ * path do a pass, at most once in an eighth of the decay time.
  *
  * Invariants. A block being reported is off its list (PG_isolated), so nobody can get it; it counts as allocated
- * meanwhile. Afterwards it is free again, PG_reported, at the tail of its list.
+ * meanwhile. Afterwards it is free again, PG_reported, at the tail of its list. Blocks larger than a pageblock are
+ * taken piece by piece.
+ *
+ * The break is lowered over pages that have been given back only: taking resident ones would need as long as giving
+ * them back, with the zone locked.
  *
  * Locks. zone; not held during madvise.
  *
- * Kernel counterpart. mm/page_reporting.c (page_reporting_cycle: isolate a batch, report, put back); the shrinker
- * list is mm/shrinker.c. Measured: DONTNEED 0.3 us a page, refaulting 2 us: hence by age.
+ * Kernel counterpart. mm/page_reporting.c (page_reporting_cycle: isolate a batch, report, put back). Measured: DONTNEED
+ * 0.3 us a page, refaulting 2 us: hence by age. MADV_FREE would take half the time, but its pages stay resident until
+ * the kernel is short of memory, and who looks at the program before that sees no difference (os/vm.c).
  */
 #include "page/reclaim.h"
 
@@ -25,14 +30,22 @@
 #include "page/percpu.h"
 
 #define REPORT_BATCH	 32
-#define REPORT_MIN_ORDER 2	/* below, only malloc_trim() bothers */
+#define REPORT_PAGES	 (1u << PAGEBLOCK_ORDER)	/* of a batch: 150 us */
+#define REPORT_MIN_ORDER 2				/* smaller blocks are kept for the deep age */
 
-static struct shrinker *shrinkers;
-static u32 last_cycle_ms;
+struct report_batch {
+	struct vm_range range[REPORT_BATCH];
+	unsigned nr;
+	u32 nr_pages;
+};
 
-static u64 resident_free(const struct zone *zone)
+static u32 last_pass_ms;
+
+u64 resident_free_pages(const struct zone *zone)
 {
-	return READ_ONCE(zone->free_pages) - READ_ONCE(zone->reported_pages);
+	u64 reported = READ_ONCE(zone->reported_pages), free = READ_ONCE(zone->free_pages);
+
+	return free - min(free, reported);
 }
 
 static unsigned os_page_order(void)
@@ -40,85 +53,114 @@ static unsigned os_page_order(void)
 	return get_order(os_page_size >> PAGE_SHIFT);
 }
 
-/* Takes up to REPORT_BATCH old resident blocks off their lists, but not more than leave stop_at pages. */
-static unsigned isolate_batch(struct zone *zone, unsigned order, u32 now, u64 max_age_ms, u64 stop_at, pfn_t *batch)
+static bool block_may_go(const struct zone *zone, struct scan_control *sc, pfn_t pfn, unsigned order)
 {
-	unsigned nr = 0;
+	bool deep = order < REPORT_MIN_ORDER || resident_free_pages(zone) <= zone->watermark[WMARK_LOW];
 
+	return scan_is_old(sc, pfn_to_page(pfn)->stamp_ms, deep ? sc->deep_age_ms : sc->max_age_ms);
+}
+
+static bool batch_is_full(const struct report_batch *batch, unsigned order, size_t limit)
+{
+	return batch->nr == REPORT_BATCH || (size_t)batch->nr_pages << PAGE_SHIFT >= limit ||
+	       (batch->nr && batch->nr_pages + (1u << order) > REPORT_PAGES);
+}
+
+/* Zone lock held. Takes old resident blocks of an order off their list. false: the batch is full. */
+static bool __isolate_blocks(struct zone *zone, struct scan_control *sc, unsigned order, struct free_list *list,
+			     struct report_batch *batch)
+{
+	unsigned part = min(order, (unsigned)PAGEBLOCK_ORDER);
+	pfn_t pfn;
+
+	while ((pfn = oldest_resident(list)) != 0 && block_may_go(zone, sc, pfn, order)) {
+		if (batch_is_full(batch, part, sc->nr_to_reclaim))
+			return false;
+		__take_block(zone, pfn, part);
+		pfn_to_page(pfn)->flags = PG_isolated;
+		batch->range[batch->nr++] = (struct vm_range){ pfn_to_virt(pfn), PAGE_SIZE << part };
+		batch->nr_pages += 1u << part;
+	}
+	return true;
+}
+
+static void isolate_batch(struct zone *zone, struct scan_control *sc, struct report_batch *batch)
+{
 	mutex_lock(&zone->lock, LOCK_zone);
-	for (int mt = 0; mt < MIGRATE_TYPES; mt++) {
-		pfn_t next, pfn = zone->free_area[order].free_list[mt].head;
+	for (int o = MAX_PAGE_ORDER; o >= (int)os_page_order(); o--)
+		for (int mt = 0; mt < MIGRATE_TYPES; mt++)
+			if (!__isolate_blocks(zone, sc, (unsigned)o, &zone->free_area[o].free_list[mt], batch))
+				goto full;
+full:
+	mutex_unlock(&zone->lock, LOCK_zone);
+}
 
-		for (; pfn && nr < REPORT_BATCH && resident_free(zone) > stop_at; pfn = next) {
-			struct page *page = pfn_to_page(pfn);
+/* Blocks that the kernel would not take (locked memory) begin to age anew. */
+static void putback_batch(struct zone *zone, const struct report_batch *batch, bool reported, u32 now_ms)
+{
+	mutex_lock(&zone->lock, LOCK_zone);
+	for (unsigned i = 0; i < batch->nr; i++) {
+		pfn_t pfn = virt_to_pfn(batch->range[i].start);
 
-			next = page->next;
-			if (page->flags & PG_reported)
-				break;		/* reported ones follow to the end */
-			if (now - page->stamp_ms < max_age_ms)
-				continue;
-			__del_from_free_list(zone, pfn);
-			page->flags = PG_isolated;
-			batch[nr++] = pfn;
-		}
+		__free_range(zone, pfn, (u32)(batch->range[i].size >> PAGE_SHIFT),
+			     reported ? pfn_to_page(pfn)->stamp_ms : now_ms, reported);
 	}
 	mutex_unlock(&zone->lock, LOCK_zone);
-	return nr;
 }
 
-static void putback_batch(struct zone *zone, unsigned order, const pfn_t *batch, unsigned nr, bool reported)
+bool page_report(struct zone *zone, struct scan_control *sc)
 {
-	mutex_lock(&zone->lock, LOCK_zone);
-	for (unsigned i = 0; i < nr; i++)
-		__free_one_page(zone, batch[i], order, pfn_to_page(batch[i])->stamp_ms, reported);
-	mutex_unlock(&zone->lock, LOCK_zone);
-}
+	struct report_batch batch = { .nr = 0 };
+	bool ok;
 
-size_t page_report(struct zone *zone, unsigned min_order, u64 max_age_ms)
-{
-	u32 now = (u32)os_clock_ms();
-	u64 stop_at = max_age_ms ? zone->watermark[WMARK_LOW] : 0;
-	pfn_t batch[REPORT_BATCH];
-	size_t bytes = 0;
-	unsigned nr;
-
-	for (int o = MAX_PAGE_ORDER; o >= (int)max(min_order, os_page_order()); o--) {
-		do {
-			bool ok = true;
-
-			if (resident_free(zone) <= stop_at)
-				goto out;
-			nr = isolate_batch(zone, (unsigned)o, now, max_age_ms, stop_at, batch);
-			for (unsigned i = 0; i < nr; i++)
-				ok = vm_dontneed(pfn_to_virt(batch[i]), PAGE_SIZE << o) == 0 && ok;
-			putback_batch(zone, (unsigned)o, batch, nr, ok);
-			if (!ok)
-				goto out;
-			bytes += (size_t)nr << (o + PAGE_SHIFT);
-		} while (nr == REPORT_BATCH);
+	if (!resident_free_pages(zone))
+		return false;
+	isolate_batch(zone, sc, &batch);
+	if (!batch.nr)
+		return false;
+	ok = vm_dontneed_ranges(batch.range, batch.nr) == 0;
+	putback_batch(zone, &batch, ok, sc->now_ms);
+	if (!ok) {
+		sc->failed = true;
+		sc->next_ms = min(sc->next_ms, sc->max_age_ms);
+		return false;
 	}
-out:
-	count_vm_events(VM_page_report, bytes >> PAGE_SHIFT);
-	return bytes;
+	count_vm_events(VM_page_report, batch.nr_pages);
+	scan_account(sc, (size_t)batch.nr_pages << PAGE_SHIFT);
+	return true;
 }
 
-/* Cheap when nothing is due; one thread at a time by the exchange of last_cycle_ms. */
+static void report_by_age(struct zone *zone, u32 now_ms)
+{
+	struct scan_control sc = SCAN_ALL(now_ms);
+
+	sc.max_age_ms = (u32)min(READ_ONCE(kmm_params.decay_ms), (u64)NEVER_MS);
+	sc.deep_age_ms = sc.max_age_ms ? NEVER_MS : 0;
+	while (page_report(zone, &sc))
+		;
+}
+
+/* Cheap when nothing is due; one thread at a time by the exchange of last_pass_ms. */
 void page_reporting_notify_free(struct zone *zone, u32 now_ms)
 {
-	u32 last = READ_ONCE(last_cycle_ms);
-	u64 decay = kmm_params.decay_ms;
+	u32 last = READ_ONCE(last_pass_ms);
+	u64 decay = READ_ONCE(kmm_params.decay_ms);
 
-	if (resident_free(zone) <= zone->watermark[WMARK_HIGH])
+	u64 resident = resident_free_pages(zone);
+
+	if (resident <= zone->watermark[WMARK_HIGH] || READ_ONCE(kswapd_running))
 		return;
+	if (resident >= KSWAPD_WORTH >> PAGE_SHIFT && !READ_ONCE(kmmd_wanted))
+		WRITE_ONCE(kmmd_wanted, true);
 	if (decay && now_ms - last < max(decay / 8, (u64)1))
 		return;
-	if (!__atomic_compare_exchange_n(&last_cycle_ms, &last, now_ms, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+	if (!__atomic_compare_exchange_n(&last_pass_ms, &last, now_ms, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return;
 	count_vm_event(VM_trim_calls);
-	page_report(zone, REPORT_MIN_ORDER, decay);
+	report_by_age(zone, now_ms);
 }
 
-/* Takes free blocks that end at the zone's end off the buddy; returns the new end. */
+/* Takes reported blocks that end at the zone's end off the buddy; returns the new end. */
 static pfn_t isolate_tail(struct zone *zone, pfn_t keep)
 {
 	pfn_t end = zone->end_pfn;
@@ -130,7 +172,8 @@ static pfn_t isolate_tail(struct zone *zone, pfn_t keep)
 			pfn_t pfn = end - (1u << o);
 			const struct page *page = pfn_to_page(pfn);
 
-			if (end > 1u << o && IS_ALIGNED(end, 1u << o) && page->flags & PG_buddy && page->order == o)
+			if (end > 1u << o && IS_ALIGNED(end, 1u << o) && page->order == o &&
+			    (page->flags & (PG_buddy | PG_reported)) == (PG_buddy | PG_reported))
 				head = pfn;
 		}
 		if (!head || head < keep)
@@ -159,35 +202,8 @@ size_t brk_trim(size_t pad)
 			zone->end_pfn = cut;
 			old_end = cut;
 		}
-		__free_range(zone, end, old_end - end, (u32)os_clock_ms(), false);
+		__free_range(zone, end, old_end - end, (u32)os_clock_ms(), true);
 	}
 	mutex_unlock(&zone->lock, LOCK_zone);
-	return bytes;
-}
-
-void register_shrinker(struct shrinker *s)
-{
-	s->next = shrinkers;
-	shrinkers = s;
-}
-
-size_t shrink_all(u64 max_age_ms)
-{
-	size_t bytes = 0;
-
-	for (struct shrinker *s = shrinkers; s; s = s->next)
-		bytes += s->scan(max_age_ms);
-	return bytes;
-}
-
-size_t try_to_free_pages(size_t pad, u64 max_age_ms)
-{
-	size_t bytes = shrink_all(max_age_ms);
-
-	count_vm_event(VM_trim_calls);
-	drain_all_pages();
-	bytes += brk_trim(pad);
-	for (int z = 0; z < MAX_NR_ZONES; z++)
-		bytes += page_report(&zones[z], 0, max_age_ms);
 	return bytes;
 }

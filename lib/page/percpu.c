@@ -59,17 +59,6 @@ int percpu_online(unsigned cpu)
 	return ret;
 }
 
-unsigned any_cpu(void)
-{
-	u32 nr = nr_percpu_areas();
-	unsigned cpu;
-
-	if (unlikely(nr == 0))
-		return 0;
-	cpu = this_cpu_id();
-	return likely(cpu < nr) ? cpu : cpu % nr;
-}
-
 static unsigned percpu_size_class(size_t size)
 {
 	return size <= 8 ? 0 : ilog2(size - 1) - 2;

@@ -24,6 +24,7 @@
 #include "os/vm.h"
 #include "page/memblock.h"
 #include "page/percpu.h"
+#include "page/reclaim.h"
 #include <errno.h>
 
 #define ONLINE_STEP	MIB(4)		/* map and vmemmap become writable for this much memory at a time */
@@ -145,12 +146,6 @@ int sparse_online_span(uintptr_t start, uintptr_t end)
 	return 0;
 }
 
-void map_set_range(pfn_t pfn, u32 nr, map_entry_t e)
-{
-	for (u32 i = 0; i < nr; i++)
-		WRITE_ONCE(direct_map.map[pfn + i], e);
-}
-
 /* The break grows by an eighth of what is there, so that the number of steps is logarithmic. */
 static int online_brk(struct zone *zone, size_t need, uintptr_t *start, size_t *size)
 {
@@ -205,6 +200,7 @@ int online_range(struct zone *zone, uintptr_t start, uintptr_t end)
 	zone->present_pages += nr;
 	zone->managed_pages += nr;
 	__free_range(zone, pfn, nr, 0, true);
+	kswapd_note_growth();
 	return 0;
 }
 

@@ -9,7 +9,7 @@ class and phase must be there, so that a run that measured nothing cannot pass.
 That the pairs really went through the critical sections is read from the library: __rseq_cs holds the start and
 the length of each. In the rseq run the first instruction of malloc's and of free's section, and the one behind their
 commit, ran exactly once a call, and no function but malloc and free ran at all. In the lock run sections were
-entered, none was committed, and lock_pop and lock_push served.
+entered, none was committed, and lock_pop_chain and lock_push served.
 """
 import collections
 import re
@@ -21,12 +21,12 @@ CLASSES = 96
 # Instructions a call, up to a size: malloc and free of a pair, malloc of a fill, free of a drain.
 CEILINGS = [
     # size          rseq               the lock mode
-    (256, (22, 32, 105, 175), (225, 265, 320, 415)),
-    (1 << 10, (22, 32, 175, 220), (225, 265, 395, 465)),
-    (4 << 10, (36, 32, 575, 405), (245, 265, 850, 675)),
-    (16 << 10, (36, 32, 1150, 660), (245, 265, 1500, 975)),
-    (64 << 10, (36, 32, 2500, 1950), (245, 265, 2950, 2350)),
-    (256 << 10, (36, 32, 2950, 2650), (245, 265, 3350, 3050)),
+    (256, (22, 32, 95, 105), (210, 240, 285, 320)),
+    (1 << 10, (22, 32, 115, 130), (210, 240, 320, 365)),
+    (4 << 10, (36, 32, 355, 325), (235, 240, 630, 665)),
+    (16 << 10, (36, 32, 890, 860), (235, 240, 1320, 1530)),
+    (64 << 10, (36, 32, 1510, 1430), (235, 240, 1990, 2160)),
+    (256 << 10, (36, 32, 1945, 1785), (235, 240, 2720, 3035)),
 ]
 FLOOR_MALLOC, FLOOR_FREE = 12, 16  # no way through either is shorter
 
@@ -101,7 +101,7 @@ def check_sections(sections, parts, rseq):
         if rseq:
             expect(ran == {"malloc", "free"}, f"{size}: pairs ran {', '.join(sorted(ran))}")
         else:
-            expect({"lock_pop", "lock_push"} <= ran, f"{size}: in the lock mode pairs ran {', '.join(sorted(ran))}")
+            expect({"lock_pop_chain", "lock_push"} <= ran, f"{size}: in the lock mode pairs ran {', '.join(sorted(ran))}")
 
 
 def check_amortised(parts, rseq):
@@ -112,7 +112,7 @@ def check_amortised(parts, rseq):
         function, slow = ("malloc", "malloc_slowpath") if phase == "fill" else ("free", "free_slowpath")
         expect(part.functions[function] > 0 and part.functions[slow] > 0, f"{size}: {phase} never needed {slow}")
         if rseq:
-            locks = [f for f in ("lock_pop", "lock_push", "lock_exchange") if part.functions[f]]
+            locks = [f for f in ("lock_pop_chain", "lock_push", "lock_exchange") if part.functions[f]]
             expect(not locks, f"{size}: {phase} ran {', '.join(locks)}")
 
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* kmmd: when it starts and when not, that it goes unnoticed, what it loads, fork and exit in the middle. */
+/*
+ * kmmd_test.c - kmmd: when it starts and when not, that it goes unnoticed, what it loads, that it sleeps and wakes, fork
+ * and exit in the middle.
+ */
 #include "mm/kmmd.h"
 
 #include "arch/topology.h"
@@ -8,6 +11,7 @@
 #include "mm/mm_struct.h"
 #include "os/os.h"
 #include "os/vm.h"
+#include "page/vmstat.h"
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -40,6 +44,8 @@ static void setup(void)
 	os_init();
 	cr_assert_eq(mm_init(), 0);
 	cr_assert_not_null(current_task());
+	kmmd_init();
+	kmm_params.decay_ms = 100;
 	kmmd_wanted = true;
 }
 
@@ -64,9 +70,9 @@ static void consider(void)
 
 static void wait_until_loaded(void)
 {
-	for (unsigned i = 0; i < 20000 && kmmd_running(); i++)
+	for (unsigned i = 0; i < 20000 && !(topology_loaded() && kmm_rcu_loaded()); i++)
 		usleep(1000);
-	cr_assert(!kmmd_running());
+	cr_assert(kmmd_running());
 	cr_assert(topology_loaded());
 	cr_assert(kmm_rcu_loaded());
 }
@@ -95,8 +101,10 @@ Test(kmmd, not_in_a_single_threaded_program)
 
 	consider();
 	cr_assert(!kmmd_running());
-	cr_assert(kmmd_wanted, "it may come later");
+	cr_assert(!kmmd_wanted, "until memory or threads have grown");
 	cr_assert_eq(nr_threads(NULL, NULL), nr_before);
+	start_second_thread();
+	cr_assert(!kmmd_wanted, "there is nothing to give back");
 }
 
 Test(kmmd, not_when_switched_off)
@@ -160,27 +168,128 @@ Test(kmmd, not_in_a_vfork_child)
 	wait_until_loaded();
 }
 
-Test(kmmd, loads_and_ends)
+static size_t much;
+
+static size_t count_much(void)
+{
+	return much;
+}
+
+static bool shrink_much(struct scan_control *sc)
+{
+	size_t part = min(sc->nr_to_reclaim, min(much, MIB(1)));
+
+	if (much && !scan_is_old(sc, 0, sc->max_age_ms))
+		return false;
+	__atomic_sub_fetch(&much, part, __ATOMIC_RELAXED);
+	scan_account(sc, part);
+	return much != 0;
+}
+
+static struct shrinker much_shrinker = { .name = "much", .scan = shrink_much, .count = count_much };
+
+/* One that holds much free memory gets the thread, but no libraries. */
+Test(kmmd, in_a_large_single_threaded_program)
+{
+	register_shrinker(&much_shrinker);
+	much = KSWAPD_EARNED - 1;
+	consider();
+	cr_assert(!kmmd_running());
+	much = KSWAPD_EARNED;
+	for (unsigned i = 0; i < 1000 && !kmmd_running(); i++) {
+		kmmd_wanted = true;
+		kmmd_consider((const void *)(uintptr_t)&consider);
+	}
+	cr_assert(kmmd_running());
+	for (unsigned i = 0; i < 10000 && __atomic_load_n(&much, __ATOMIC_RELAXED); i++)
+		usleep(1000);
+	cr_assert_eq(much, 0u);
+	cr_assert(!topology_loaded() && !kmm_rcu_loaded());
+}
+
+Test(kmmd, threads_and_free_memory_are_a_reason)
+{
+	kmmd_wanted = false;
+	register_shrinker(&much_shrinker);
+	much = KSWAPD_WORTH;
+	start_second_thread();
+	cr_assert(kmmd_wanted);
+	consider();
+	wait_until_loaded();
+}
+
+static void wait_for_sleep(u64 sleeps)
+{
+	for (unsigned i = 0; i < 10000 && global_vm_event(VM_kswapd_sleep) < sleeps; i++)
+		usleep(1000);
+	cr_assert_eq(global_vm_event(VM_kswapd_sleep), sleeps);
+	usleep(20000);
+}
+
+static unsigned long wakeups_of(int tid)
+{
+	char path[64], line[256];
+	unsigned long n, sum = 0;
+	FILE *f;
+
+	kmm_snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	f = fopen(path, "r");
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "voluntary_ctxt_switches: %lu", &n) == 1 ||
+		    sscanf(line, "nonvoluntary_ctxt_switches: %lu", &n) == 1)
+			sum += n;
+	fclose(f);
+	return sum;
+}
+
+Test(kmmd, loads_and_sleeps)
 {
 	unsigned nr_before = nr_threads(NULL, NULL);	/* Criterion has a thread of its own */
-	int errno_before = errno = 77;
+	int errno_before = errno = 77, tid = 0;
+	unsigned long wakeups;
 	char name[16];
 
 	start_second_thread();
 	errno = errno_before;
 	consider();
 	cr_assert_eq(errno, 77);
-	cr_assert(!kmmd_wanted);
 	wait_until_loaded();
-	for (unsigned i = 0; i < 1000 && nr_threads(NULL, NULL) != nr_before + 1; i++)
-		usleep(1000);
-	cr_assert_eq(nr_threads(NULL, NULL), nr_before + 1);
+	wait_for_sleep(1);
+	cr_assert(kmmd_wanted, "the next slow path wakes it");
+	cr_assert_eq(nr_threads(&tid, "kmmd"), nr_before + 2);
+	cr_assert_neq(tid, 0);
 	cr_assert_eq(os_thread_comm(getpid(), name), 0);
 	cr_assert_str_neq(name, "kmmd");
 	cr_assert_geq(fcntl(0, F_GETFD), 0, "it closed our descriptors");
 	cr_assert_geq(fcntl(2, F_GETFD), 0);
+	wakeups = wakeups_of(tid);
+	sleep(2);
+	cr_assert_eq(wakeups_of(tid), wakeups, "it sleeps for good");
+}
+
+/* A slow path wakes it, and not more than once; what is there ages and goes; it sleeps again. */
+Test(kmmd, wakes_and_sleeps_again)
+{
+	u64 passes;
+
+	register_shrinker(&much_shrinker);
+	start_second_thread();
 	consider();
-	cr_assert(!kmmd_running(), "once is enough");
+	wait_for_sleep(1);
+	for (u64 n = 2; n < 5; n++) {
+		passes = global_vm_event(VM_kswapd_pass);
+		much = MIB(20);
+		usleep(200000);
+		cr_assert_eq(much, MIB(20), "nobody has called");
+		cr_assert(kmmd_wanted);
+		consider();
+		cr_assert(!kmmd_wanted);
+		consider();
+		wait_for_sleep(n);
+		cr_assert_eq(much, 0u);
+		cr_assert_geq(global_vm_event(VM_kswapd_pass), passes + 3);
+		cr_assert_leq(global_vm_event(VM_kswapd_pass), passes + 30);
+	}
 }
 
 /* With its lock taken from it, kmmd can be looked at. */
@@ -252,9 +361,9 @@ static int use_child(void)
 	second_state = 0;
 	start_second_thread();
 	consider();
-	for (unsigned i = 0; i < 20000 && kmmd_running(); i++)
+	for (unsigned i = 0; i < 20000 && !(topology_loaded() && kmm_rcu_loaded()); i++)
 		usleep(1000);
-	if (!topology_loaded() || !kmm_rcu_loaded())
+	if (!topology_loaded() || !kmm_rcu_loaded() || !kmmd_running())
 		return 2;
 	mm_map(0x200000000000, 0x200000001000, VM_READ, VMA_KMM_NORMAL, "x");
 	if (!find_vma(0x200000000000, &vma) || !current_task()->rcu_registered)
@@ -292,6 +401,7 @@ static void run_in_child(void (*fn)(void))
 
 	if (pid == 0) {
 		tasks_reset_child();
+		kmmd_init();
 		alarm(10);
 		start_second_thread();
 		usleep(120000);
@@ -315,18 +425,57 @@ static void exit_soon(void)
 	exit(0);
 }
 
-/* kmmd, if it is the last one, ends the process as every last thread does. */
 static void end_all_threads(void)
 {
 	__atomic_store_n(&second_state, 2, __ATOMIC_RELEASE);
 	pthread_exit(NULL);
 }
 
+/* Only the last thread of the program may end the process: it has the descriptors that exit() writes to. */
+static int report[2];
+
+static void last_words(void)
+{
+	char c = fcntl(report[1], F_GETFD) >= 0 ? 'y' : 'n';
+
+	if (write(report[1], &c, 1) != 1)
+		abort();
+}
+
+static void *last_thread(void *arg)
+{
+	usleep(50000);
+	return arg;
+}
+
+static void end_main_while_it_sleeps(void)
+{
+	pthread_t last;
+
+	for (unsigned i = 0; i < 5000 && global_vm_event(VM_kswapd_sleep) == 0; i++)
+		usleep(1000);
+	atexit(last_words);
+	if (pthread_create(&last, NULL, last_thread, NULL) != 0)
+		_exit(98);
+	end_all_threads();
+}
+
 Test(kmmd, never_keeps_a_process)
 {
+	char c = 0;
+
 	for (unsigned i = 0; i < 3; i++) {
+		u64 start = os_clock_ms();
+
 		run_in_child(exit_now);
 		run_in_child(exit_soon);
 		run_in_child(end_all_threads);
+		cr_assert_eq(pipe(report), 0);
+		run_in_child(end_main_while_it_sleeps);
+		cr_assert_eq(read(report[0], &c, 1), 1);
+		cr_assert_eq(c, 'y');
+		close(report[0]);
+		close(report[1]);
+		cr_assert_leq(os_clock_ms(), start + 8000);
 	}
 }

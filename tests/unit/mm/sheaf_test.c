@@ -3,6 +3,7 @@
 #include "../../../lib/mm/internal.h"
 
 #include "../boot.h"
+#include "arch/percpu_chain.h"
 #include "mm/gate.h"
 #include "page/vmstat.h"
 #include <linux/filter.h>
@@ -14,7 +15,8 @@
 TestSuite(sheaf, .init = boot_auto, .timeout = 120);
 TestSuite(sheaf_lock, .init = boot_lock, .timeout = 120);
 
-#define CLS 4u		/* 64 bytes, 64 objects a slab, 63 a sheaf */
+#define CLS 4u		/* 64 bytes, 64 objects a slab, */
+#define CAP 62		/* 62 a sheaf */
 
 static u64 managed(void)
 {
@@ -62,7 +64,8 @@ Test(sheaf, slots_of_a_new_area)
 		unsigned cls = slot & MAP_CLASS_MASK;
 		bool takes = cls >= 1 && cls < NR_KMALLOC_CLASSES;
 
-		cr_assert_eq(*percpu_slot(0, slot), sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf), "slot %u", slot);
+		if (slot != SLOT_EMPTY)
+			cr_assert_eq(*percpu_slot(0, slot), sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf), "slot %u", slot);
 	}
 	cr_assert_null(this_cpu_pop(CLS));
 	cr_assert_not(this_cpu_push(make_map_entry(CLS, 0, 0), (void *)16));
@@ -98,12 +101,13 @@ Test(sheaf_lock, refill)
 	cr_assert_eq(global_vm_event(VM_sheaf_refill), 1u);
 	get_slabinfo(CLS, &si);
 	cr_assert_eq(si.nr_slabs, 1u);
-	cr_assert_eq(si.nr_sheaf, 62u);
-	cr_assert_eq(si.nr_free, 1u, "64 objects, 63 places");
-	for (int i = 1; i < 63; i++)
+	cr_assert_eq(si.nr_sheaf, CAP - 1u);
+	cr_assert_eq(si.nr_free, 2u, "64 objects, 62 places");
+	for (int i = 1; i < CAP; i++)
 		cr_assert_eq((char *)kmalloc(64), first + 64 * i, "by ascending address");
 	cr_assert_eq(global_vm_event(VM_sheaf_refill), 1u);
-	cr_assert_eq((char *)kmalloc(64), first + 64 * 63, "what the slab had left");
+	cr_assert_eq((char *)kmalloc(64), first + 64 * 62, "what the slab had left");
+	cr_assert_eq((char *)kmalloc(64), first + 64 * 63);
 	cr_assert_eq(global_vm_event(VM_sheaf_refill), 2u);
 	cr_assert_eq(global_vm_event(VM_slab_alloc), 1u);
 	cr_assert_not_null(kmalloc(64));
@@ -112,36 +116,56 @@ Test(sheaf_lock, refill)
 	slab_validate_all();
 }
 
-Test(sheaf_lock, full_sheaves_go_to_the_barn_up_to_its_limit)
+Test(sheaf_lock, full_sheaves_stay_up_to_the_limit)
 {
-	enum { NR = 64 * 63 };
+	enum { NR = 64 * CAP };
 	static void *p[NR];
-	unsigned area = pin_area(0);
-	struct kmem_cache_node *n = get_node(area, CLS);
+	unsigned area = pin_area(0), max = kmalloc_caches[CLS].chain_max, refills;
 	struct slabinfo si;
-	u64 flushed;
 
 	for (int i = 0; i < NR; i++)
 		p[i] = kmalloc(64);
-	for (int i = 0; i < NR; i++) {
+	for (int i = 0; i < NR; i++)
 		kfree(p[i]);
-		cr_assert_leq(n->nr_full, kmalloc_caches[CLS].barn_max);
-	}
-	cr_assert_eq(n->nr_full, kmalloc_caches[CLS].barn_max);
-	flushed = global_vm_event(VM_sheaf_flush);
-	cr_assert_eq(global_vm_event(VM_barn_put), kmalloc_caches[CLS].barn_max);
-	cr_assert_eq(flushed, 63u - kmalloc_caches[CLS].barn_max, "the rest goes into slabs");
+	cr_assert_eq(get_node(area, CLS)->nr_full, 0u, "the barn is for what others bring");
 	get_slabinfo(CLS, &si);
-	cr_assert_eq(si.nr_barn, 63u * kmalloc_caches[CLS].barn_max);
+	cr_assert_leq(si.nr_sheaf, CAP * (max + 1));
+	cr_assert_gt(si.nr_sheaf, CAP * max);
+	cr_assert_eq(global_vm_event(VM_sheaf_flush), 64 - max - 1, "the rest goes into slabs");
 	cr_assert_eq(si.nr_sheaf + si.nr_barn + si.nr_free, si.nr_objects);
 	slab_validate_all();
 
-	for (unsigned i = 0; i < 63u * (kmalloc_caches[CLS].barn_max + 1); i++)
+	refills = (unsigned)global_vm_event(VM_sheaf_refill);
+	for (unsigned i = 0; i < CAP * (max + 1); i++)
 		p[i] = kmalloc(64);
-	cr_assert_eq(global_vm_event(VM_barn_get), kmalloc_caches[CLS].barn_max, "and comes back whole");
-	cr_assert_eq(n->nr_full, 0u);
-	for (unsigned i = 0; i < 63u * (kmalloc_caches[CLS].barn_max + 1); i++)
+	cr_assert_eq(global_vm_event(VM_sheaf_refill), refills, "and comes back without a slab");
+	for (unsigned i = 0; i < CAP * (max + 1); i++)
 		kfree(p[i]);
+	check_all_back();
+}
+
+/* A program that goes up and down by more than the chain holds gets a longer one, until it is drained. */
+Test(sheaf_lock, chain_grows_by_need)
+{
+	enum { NR = 40 * CAP };
+	static void *p[NR];
+	struct kmem_cache_node *n = get_node(pin_area(0), CLS);
+	u64 before = 0;
+
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < NR; i++)
+			p[i] = kmalloc(64);
+		for (int i = 0; i < NR; i++)
+			kfree(p[i]);
+		if (round == 9)
+			before = global_vm_event(VM_sheaf_refill);
+	}
+	cr_assert_geq(n->chain_extra + kmalloc_caches[CLS].chain_max, 39u);
+	cr_assert_eq(global_vm_event(VM_sheaf_refill), before, "then slabs are not needed any more");
+	gate_enter();
+	drain_cpu(pcpu_of(this_cpu_id())->cpu);
+	gate_leave();
+	cr_assert_eq(n->chain_extra, 0u);
 	check_all_back();
 }
 
@@ -152,12 +176,12 @@ Test(sheaf_lock, sheaves_are_recycled)
 	u64 made = 0;
 
 	pin_area(0);
-	for (int round = 0; round < 10; round++) {
+	for (int round = 0; round < 40; round++) {
 		for (int i = 0; i < 20000; i++)
 			p[i] = kmalloc(64);
 		for (int i = 0; i < 20000; i++)
 			kfree(p[i]);
-		if (round == 0)
+		if (round == 20)	/* the chain is as long as it gets */
 			made = global_vm_event(VM_sheaf_alloc);
 	}
 	cr_assert_leq(global_vm_event(VM_sheaf_alloc), made + 1);
@@ -168,7 +192,7 @@ Test(sheaf_lock, sheaves_are_recycled)
 
 Test(sheaf_lock, remote_sheaf_of_one_home_goes_whole)
 {
-	enum { NR = 5 * 63 };
+	enum { NR = 5 * CAP };
 	static void *p[NR];
 	struct kmem_cache_node *n;
 	unsigned home;
@@ -189,14 +213,14 @@ Test(sheaf_lock, remote_sheaf_of_one_home_goes_whole)
 	slab_validate_all();
 	cr_assert_neq(map_entry(virt_to_pfn(kmalloc(64))) >> MAP_HOME_SHIFT, home, "not handed out here");
 	pin_area(0);
-	for (int i = 0; i < 4 * 63 + 63; i++)
+	for (int i = 0; i < 4 * CAP + 64; i++)
 		kmalloc(64);
 	cr_assert_geq(global_vm_event(VM_barn_get), 4u, "but at home");
 }
 
 Test(sheaf_lock, remote_sheaf_beyond_the_barns_limit_goes_by_slab)
 {
-	enum { NR = 40 * 63 };
+	enum { NR = 40 * CAP };
 	static void *p[NR];
 	struct slabinfo si;
 	unsigned home;
@@ -208,9 +232,9 @@ Test(sheaf_lock, remote_sheaf_beyond_the_barns_limit_goes_by_slab)
 	pin_area(1);
 	for (int i = 0; i < NR; i++)
 		kfree(p[i]);
-	cr_assert_eq(get_node(home, CLS)->nr_full, kmalloc_caches[CLS].barn_max);
-	cr_assert_eq(global_vm_event(VM_barn_put_remote), kmalloc_caches[CLS].barn_max);
-	cr_assert_geq(global_vm_event(VM_sheaf_flush), 40 - kmalloc_caches[CLS].barn_max - 2u);
+	cr_assert_eq(get_node(home, CLS)->nr_full, kmalloc_caches[CLS].chain_max + 1u);
+	cr_assert_eq(global_vm_event(VM_barn_put_remote), kmalloc_caches[CLS].chain_max + 1u);
+	cr_assert_geq(global_vm_event(VM_sheaf_flush), 40 - kmalloc_caches[CLS].chain_max - 3u);
 	get_slabinfo(CLS, &si);
 	cr_assert_eq(si.nr_free + si.nr_sheaf + si.nr_barn, si.nr_objects, "all are accounted for");
 	slab_validate_all();
@@ -247,6 +271,7 @@ static void drain_takes_all(void)
 	unsigned area = pin_area(0);
 	struct slabinfo si;
 	void *p[40];
+	u64 drains;
 
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
 		for (int i = 0; i < 2; i++)
@@ -254,6 +279,7 @@ static void drain_takes_all(void)
 		for (int i = 0; i < 2; i++)
 			kfree(p[i]);
 	}
+	drains = global_vm_event(VM_cpu_drain);
 	gate_enter();
 	for (unsigned cpu = 0; cpu < nr_percpu_areas(); cpu++)
 		drain_cpu(cpu);
@@ -263,7 +289,7 @@ static void drain_takes_all(void)
 		cr_assert_eq(si.nr_sheaf, 0u, "class %u", cls);
 		cr_assert_eq(*percpu_slot(area, cls), sheaf_full_top(&boot_sheaf), "and the slot is armed again");
 	}
-	cr_assert_eq(global_vm_event(VM_cpu_drain), nr_percpu_areas());
+	cr_assert_eq(global_vm_event(VM_cpu_drain), drains + nr_percpu_areas());
 	cr_assert_not_null(p[0] = kmalloc(64));
 	kfree(p[0]);
 	check_all_back();
@@ -510,5 +536,32 @@ Test(sheaf, the_last_memory_is_found)
 	os_fault_every = 0;
 	while (nr)
 		kfree(p[--nr]);
+	check_all_back();
+}
+
+/* Many threads on few CPUs see a chain that is too short at the same time: its room still fits into a link. */
+static void *go_up_and_down(void *arg)
+{
+	static __thread void *p[3000];
+
+	(void)arg;
+	for (unsigned n = 0; n < rounds(200); n++) {
+		for (unsigned i = 0; i < ARRAY_SIZE(p); i++)
+			CHECK(p[i] = kmalloc(64));
+		for (unsigned i = 0; i < ARRAY_SIZE(p); i++)
+			kfree(p[i]);
+	}
+	return NULL;
+}
+
+Test(sheaf, a_long_chain_has_its_bound)
+{
+	run_threads(16, go_up_and_down);
+	for (unsigned cpu = 0; cpu < nr_percpu_areas(); cpu++) {
+		struct kmem_cache_node *n = get_node(cpu, CLS);
+
+		cr_assert_leq(n->chain_extra + kmalloc_caches[CLS].chain_max + 1u, SHEAF_SIZE - 1, "%u", n->chain_extra);
+	}
+	slab_validate_all();
 	check_all_back();
 }

@@ -88,11 +88,10 @@ Test(slab_common, sheaves_are_bounded)
 		const struct kmem_cache *s = &kmalloc_caches[c];
 		u32 bytes = s->size * s->sheaf_capacity;
 
-		cr_assert(s->sheaf_capacity >= 2 && s->sheaf_capacity <= SHEAF_MAX_CAPACITY);
-		cr_assert(bytes <= KIB(128) || s->sheaf_capacity == 2, "%u bytes", s->size);
-		cr_assert_geq(s->barn_max, 2);
-		cr_assert(bytes * s->barn_max <= KIB(256) || s->barn_max == 2);
-		cr_assert_leq(s->barn_max, 32);
+		cr_assert(s->sheaf_capacity >= 1 && s->sheaf_capacity <= SHEAF_MAX_CAPACITY);
+		cr_assert(bytes <= KIB(32) || s->sheaf_capacity == (s->size <= KIB(64) ? 2 : 1), "%u bytes", s->size);
+		cr_assert_leq(bytes * s->chain_max, KIB(32));
+		cr_assert(s->chain_max || bytes > KIB(32) / 2, "%u bytes", s->size);
 	}
 }
 

@@ -15,15 +15,15 @@ static unsigned class_of(size_t size)
 
 /* --- one class, one home ------------------------------------------------------------------------------------- */
 
-Test(slab, objects_by_ascending_address)
+Test(slab, objects_by_descending_address)
 {
-	void *p[300];
+	void *p[300], *q[2];
 	unsigned cls = class_of(16), nr = slab_alloc_bulk(0, cls, p, 300);
 	struct page *slab = compound_head(virt_to_page(p[0]));
 
 	cr_assert_eq(nr, 256u, "one slab at most");
 	for (unsigned i = 0; i < nr; i++)
-		cr_assert_eq((char *)p[i], (char *)p[0] + 16 * i);
+		cr_assert_eq((char *)p[i], (char *)p[255] + 16 * (255 - i));
 	cr_assert_eq(slab->flags, PG_slab);
 	cr_assert_eq(slab->nr_free, 0);
 	cr_assert_eq(slab->bucket, SLAB_UNLISTED);
@@ -32,8 +32,9 @@ Test(slab, objects_by_ascending_address)
 	slab_free_bulk(cls, p, nr);
 	cr_assert_eq(slab->nr_free, 256);
 	slab_validate_all();
-	cr_assert_eq(slab_alloc_bulk(0, cls, p + 1, 2), 2u);
-	cr_assert_eq(p[1], p[0], "the lowest first");
+	cr_assert_eq(slab_alloc_bulk(0, cls, q, 2), 2u);
+	cr_assert_eq(q[1], p[255], "the lowest are taken, and the very lowest is handed out first");
+	cr_assert_eq(q[0], p[254]);
 }
 
 Test(slab, bitmap_says_which_are_free)
@@ -53,15 +54,15 @@ Test(slab, bitmap_says_which_are_free)
 		bits = slab_bits(slab);
 		cr_assert_eq(bits == &slab->word, s->nr_objects <= 64, "in struct page if it fits");
 		for (unsigned i = 0; i < nr; i += 2)
-			slab_free_bulk(cls, &p[i], 1);
+			slab_free_bulk(cls, &p[nr - 1 - i], 1);
 		for (unsigned i = 0; i < nr; i++)
 			cr_assert_eq(bits[i / 64] >> (i % 64) & 1, i % 2 == 0);
 		for (unsigned i = nr; i < DIV_ROUND_UP(nr, 64) * 64; i++)
 			cr_assert_eq(bits[i / 64] >> (i % 64) & 1, 0u, "no object there");
-		for (u32 i = 1; i < s->nr_pages; i++)
-			cr_assert_eq(compound_head(slab + i), slab);
+		for (unsigned i = 0; i < nr; i++)
+			cr_assert_eq(compound_head(virt_to_page(p[i])), slab);
 		for (unsigned i = 1; i < nr; i += 2)
-			slab_free_bulk(cls, &p[i], 1);
+			slab_free_bulk(cls, &p[nr - 1 - i], 1);
 		slab_validate_all();
 	}
 }
@@ -80,10 +81,27 @@ Test(slab, fullest_first)
 	slab_free_bulk(cls, p[3], 40);
 	for (unsigned i = 0; i < 5; i++) {
 		cr_assert_eq(slab_alloc_bulk(0, cls, &q, 1), 1u);
-		cr_assert_eq(q, p[1][i]);
+		cr_assert_eq(q, p[1][4 - i]);
 	}
 	slab_alloc_bulk(0, cls, &q, 1);
-	cr_assert_eq(q, p[0][0]);
+	cr_assert_eq(q, p[0][19]);
+	slab_validate_all();
+}
+
+/* Where objects are wanted again and again, the node grows by several slabs at a time; a small one by one. */
+Test(slab, a_large_node_grows_by_more)
+{
+	unsigned cls = class_of(4096), nr_obj = kmalloc_caches[cls].nr_objects, had, got, by = 0;
+	void *p[63];
+
+	for (unsigned i = 0; i < 40; i++, by = got / nr_obj) {
+		had = get_node(0, cls)->nr_slabs;
+		got = slab_alloc_bulk(0, cls, p, 63);
+		cr_assert_eq(got % nr_obj, 0u);
+		cr_assert_geq(got / nr_obj, max(by, 1u));
+		cr_assert_leq(got / nr_obj, 1 + had / 16);
+	}
+	cr_assert_gt(by, 3u);
 	slab_validate_all();
 }
 
@@ -125,6 +143,47 @@ Test(slab, empty_slabs_go_back)
 	cr_assert_eq(global_vm_event(VM_slab_alloc), global_vm_event(VM_slab_free));
 	slab_validate_all();
 	cr_assert_eq(slab_alloc_bulk(0, cls, &one, 1), 1u);
+}
+
+/* Where slabs hold one object, a node keeps some of those that become empty, fewer and fewer as it shrinks. */
+Test(slab, empty_slabs_are_kept_in_proportion)
+{
+	unsigned cls = class_of(KIB(128)), nr_kept = 0;
+	struct kmem_cache_node *n = get_node(0, cls);
+	static void *p[80];
+
+	for (unsigned i = 0; i < 80; i++)
+		cr_assert_eq(slab_alloc_bulk(0, cls, &p[i], 1), 1u);
+	for (unsigned i = 80; i--;) {
+		slab_free_bulk(cls, &p[i], 1);
+		cr_assert_eq(n->nr_slabs - n->nr_empty, i);
+		cr_assert_leq(n->nr_empty, n->nr_slabs / 4, "%u of %u", n->nr_empty, n->nr_slabs);
+		nr_kept = max(nr_kept, n->nr_empty);
+		slab_validate_all();
+	}
+	cr_assert_eq(nr_kept, 20u, "a quarter, at first");
+	cr_assert_eq(n->nr_slabs, 0u, "nothing of what is large stays without use");
+}
+
+/* What one class keeps serves another before the heap grows. */
+Test(slab, empty_slabs_come_back_before_the_heap_grows)
+{
+	unsigned cls = class_of(KIB(128)), other = class_of(KIB(96)), nr = 0;
+	struct kmem_cache_node *n = get_node(0, cls);
+	static void *p[80], *q[1000];
+	u64 before;
+
+	for (unsigned i = 0; i < 80; i++)
+		cr_assert_eq(slab_alloc_bulk(0, cls, &p[i], 1), 1u);
+	slab_free_bulk(cls, p, 16);
+	cr_assert_gt(n->nr_empty, 10u);
+	before = managed();
+	while (n->nr_empty) {
+		cr_assert_eq(managed(), before, "%u slabs are empty", n->nr_empty);
+		cr_assert_eq(slab_alloc_bulk(0, other, &q[nr++], 1), 1u);
+	}
+	cr_assert_gt(nr, 0u);
+	slab_validate_all();
 }
 
 /* --- homes ---------------------------------------------------------------------------------------------------- */
@@ -421,7 +480,7 @@ Test(slab_misuse, validator_finds_a_wrong_bit, .signal = SIGABRT)
 
 Test(slab_misuse, validator_finds_a_wrong_map_entry, .signal = SIGABRT)
 {
-	map_set_range(virt_to_pfn(taken(1024, 1)[0]), 1, make_map_entry(3, 0, 0));
+	set_map_entry(virt_to_pfn(taken(1024, 1)[0]), make_map_entry(3, 0, 0));
 	slab_validate_all();
 }
 

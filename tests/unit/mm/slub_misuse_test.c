@@ -172,7 +172,7 @@ Misuse(corrupted_map)
 {
 	char *p = kmalloc(64);
 
-	map_set_range(virt_to_pfn(p), 1, make_map_entry(kmalloc_class(128), 0, any_cpu()));
+	set_map_entry(virt_to_pfn(p), make_map_entry(kmalloc_class(128), 0, any_cpu()));
 	expect("%p", (void *)p);
 	kfree(p);
 	drain();

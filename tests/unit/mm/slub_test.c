@@ -24,7 +24,7 @@ static void *alloc_any(size_t size)
 static void all_back(void)
 {
 	gate_enter();
-	try_to_free_pages(0, 0);
+	try_to_free_pages(0);
 	gate_leave();
 	slab_validate_all();
 	vmalloc_validate();
@@ -120,7 +120,7 @@ Test(slub, zeroed_is_zero)
 		memset(p, 0xff, ksize(p));
 		kfree(p);
 		if (n % 8 == 0)
-			try_to_free_pages(0, 0);
+			try_to_free_pages(0);
 	}
 	cr_assert_gt(zeroes, 20u);
 }
@@ -218,6 +218,25 @@ Test(slub, classify_the_middle_of_a_large_block)
 }
 
 /* Any address in and around the window can be asked for, while all kinds of blocks exist. */
+/* Pages where no object begins are blank; what lies there belongs to the object all the same. */
+Test(slub, classify_the_middle_of_an_object)
+{
+	static const size_t sizes[] = { KIB(4), KIB(6), KIB(20), KIB(24), KIB(40), KIB(120), KIB(256) };
+	struct addr_info i;
+
+	for (unsigned k = 0; k < ARRAY_SIZE(sizes); k++) {
+		for (unsigned nr = 0; nr < 4; nr++) {
+			char *p = kmalloc(sizes[k]);
+
+			for (size_t off = 1; off < sizes[k]; off += 511) {
+				classify_address(p + off, &i);
+				cr_assert(i.kind == ADDR_INTERIOR && i.base == p && i.size == ksize(p), "%zu + %zu", sizes[k], off);
+			}
+		}
+	}
+	slab_validate_all();
+}
+
 Test(slub, classify_anything)
 {
 	uintptr_t lo = direct_map.start - MIB(1), hi;
@@ -324,7 +343,7 @@ static void random_run(u64 stream)
 		if (n % 16 == 0)
 			vmalloc_validate();
 		if (n % 10 == 9)
-			try_to_free_pages(rng_below(&r, MIB(1)), 0);
+			try_to_free_pages(rng_below(&r, MIB(1)));
 	}
 	free_blocks(blocks, NR_BLOCKS);
 	all_back();
@@ -345,7 +364,7 @@ static void *random_thread(void *arg)
 		pin_to(rng_below(&r, 64));
 		if (rng_below(&r, 4) == 0) {
 			gate_enter();
-			try_to_free_pages(0, 0);
+			try_to_free_pages(0);
 			gate_leave();
 		}
 	}

@@ -1,41 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Large blocks: placement, reuse, resizing, purging, foreign mappings, no memory; a seeded stress with validators. */
-#include "mm/vmalloc.h"
-
-#include "base/align.h"
-#include "base/param.h"
-#include "mm/mm_struct.h"
+#include "../areas.h"
 #include "mm/vmap_range.h"
-#include "os/os.h"
-#include "os/vm.h"
-#include <criterion/criterion.h>
-#include <errno.h>
-#include <pthread.h>
-#include <string.h>
-#include <sys/mman.h>
+#include "page/reclaim.h"
 
-#define REGION	    0x300000000000ul
-#define REGION_SIZE GIB(64)
-
-static void setup(void)
-{
-	os_init();
-	kmm_params.decay_ms = 1000000;
-	cr_assert_eq(vmalloc_init(REGION, REGION + REGION_SIZE), 0);
-}
-
-TestSuite(vmalloc, .init = setup);
-
-static u32 random_u32(u64 *seed)
-{
-	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
-	return (u32)(*seed >> 33);
-}
-
-static bool is_mapped(uintptr_t addr)
-{
-	return vm_resident((void *)ALIGN_DOWN(addr, os_page_size), os_page_size) >= 0;
-}
+TestSuite(vmalloc, .init = setup_region, .timeout = 120);
 
 Test(vmalloc, fresh_block_reads_zero_and_has_a_guard)
 {
@@ -52,7 +21,8 @@ Test(vmalloc, fresh_block_reads_zero_and_has_a_guard)
 	cr_assert(find_vmap_area(p + MIB(3), &va));
 	cr_assert_eq(va.va_start, (uintptr_t)p);
 	cr_assert_eq(va.requested, MIB(3) + 1);
-	cr_assert_eq(vmalloc_usable(p), ALIGN(MIB(3) + 1, os_page_size));
+	cr_assert_eq(vmalloc_usable(p), va.va_end - va.va_start);
+	cr_assert_leq(vmalloc_usable(p), MIB(3) + MIB(3) / 16, "more than a sixteenth too much");
 	cr_assert_eq(vmalloc_usable(p + 16), 0u);
 	cr_assert(!is_mapped(va.va_end), "no guard");
 	cr_assert(find_vma((uintptr_t)p, &vma));
@@ -86,7 +56,6 @@ Test(vmalloc, sizes_that_cannot_be)
 Test(vmalloc, a_freed_block_is_used_again)
 {
 	struct vmalloc_stat st;
-	bool zeroed = true;
 	char *p = vmalloc_aligned(MIB(10), 0, NULL), *q;
 
 	memset(p, 1, MIB(10));
@@ -95,9 +64,9 @@ Test(vmalloc, a_freed_block_is_used_again)
 	cr_assert_eq(st.nr_lazy, 1u);
 	cr_assert_eq(st.lazy_bytes, MIB(10));
 	cr_assert_eq(st.bytes, 0u);
-	q = vmalloc_aligned(MIB(9), 0, &zeroed);
+	q = vmalloc_aligned(MIB(9), 0, NULL);
 	cr_assert_eq(q, p);
-	cr_assert(!zeroed);
+	cr_assert_eq(q[0], 1, "as it is");
 	get_vmalloc_stat(&st);
 	cr_assert_eq(st.nr_lazy, 0u);
 	vmalloc_validate();
@@ -117,70 +86,6 @@ Test(vmalloc, misuse_is_told)
 	cr_assert(!find_vmap_area(&va, &va));
 	cr_assert_null(vrealloc(p, MIB(4)));
 	vmalloc_validate();
-}
-
-Test(vmalloc, a_larger_one_is_split)
-{
-	struct vmalloc_stat st;
-	char *p = vmalloc_aligned(MIB(32), 0, NULL), *q;
-
-	memset(p, 1, MIB(32));
-	vfree(p);
-	q = vmalloc_aligned(MIB(8), 0, NULL);
-	cr_assert_eq(q, p);
-	get_vmalloc_stat(&st);
-	cr_assert_eq(st.nr_lazy, 1u, "the rest stays lazy");
-	cr_assert_leq(st.bytes, MIB(10));
-	cr_assert_geq(st.lazy_bytes, MIB(21));
-	cr_assert(!is_mapped((uintptr_t)q + vmalloc_usable(q)), "no guard between");
-	memset(q, 2, vmalloc_usable(q));
-	vmalloc_validate();
-}
-
-Test(vmalloc, a_smaller_one_grows)
-{
-	struct vmalloc_stat st;
-	bool zeroed = true;
-	char *p = vmalloc_aligned(MIB(8), 0, NULL), *q;
-
-	memset(p, 1, MIB(8));
-	vfree(p);
-	q = vmalloc_aligned(MIB(12), 0, &zeroed);
-	cr_assert_not_null(q);
-	cr_assert(!zeroed);
-	get_vmalloc_stat(&st);
-	cr_assert_eq(st.nr_lazy, 0u);
-	cr_assert_eq(q[0], 1, "its pages came along");
-	memset(q, 2, MIB(12));
-	vmalloc_validate();
-}
-
-Test(vmalloc, realloc_in_place_and_moving)
-{
-	char *p = vmalloc_aligned(MIB(4), 0, NULL), *blocker, *q;
-
-	memset(p, 7, MIB(4));
-	q = vrealloc(p, MIB(20));
-	cr_assert_eq(q, p, "nothing is behind it");
-	for (size_t i = 0; i < MIB(4); i += 4096)
-		cr_assert_eq(q[i], 7);
-	memset(q, 7, MIB(20));
-	blocker = vmalloc_aligned(MIB(4), 0, NULL);
-	cr_assert_gt(blocker, q);
-	p = vrealloc(q, MIB(60));
-	cr_assert_neq(p, q);
-	cr_assert(IS_ALIGNED((uintptr_t)p, PAGEBLOCK_SIZE));
-	for (size_t i = 0; i < MIB(20); i += 4096)
-		cr_assert_eq(p[i], 7);
-	for (size_t i = MIB(20); i < MIB(60); i += 4096)
-		cr_assert_eq(p[i], 0);
-	cr_assert(!is_mapped((uintptr_t)q));
-	q = vrealloc(p, MIB(5));
-	cr_assert_eq(q, p);
-	cr_assert_eq(vmalloc_usable(q), MIB(5));
-	cr_assert(!is_mapped((uintptr_t)q + MIB(5)));
-	vmalloc_validate();
-	mm_validate();
 }
 
 Test(vmalloc, a_foreign_mapping_is_not_replaced)
@@ -229,6 +134,70 @@ Test(vmalloc, purge_by_age)
 	vmalloc_validate();
 }
 
+static struct scan_control slice_pass(void)
+{
+	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
+
+	sc.kswapd = true;
+	return sc;
+}
+
+/* The background thread takes the oldest first, from its end; what is left can still be used. */
+Test(vmalloc, in_slices)
+{
+	struct scan_control sc;
+	char *p = new_block(MIB(9), 1), *q = new_block(MIB(16), 2), *between = new_block(MIB(3), 3);
+
+	vfree(p);
+	for (u64 start = os_clock_ms(); os_clock_ms() < start + 30;)
+		os_yield();
+	vfree(q);
+	sc = slice_pass();
+	sc.max_age_ms = 1000000;
+	cr_assert(!shrink_vmap_area_lazy(&sc), "none is old");
+	cr_assert_leq(sc.next_ms, 1000000u - 20);
+	sc = slice_pass();
+	cr_assert(shrink_vmap_area_lazy(&sc));
+	cr_assert(shrink_vmap_area_lazy(&sc));
+	cr_assert_eq(sc.nr_reclaimed, MIB(4));
+	cr_assert_eq(vmap_lazy_bytes(), MIB(9) + MIB(16) - MIB(4));
+	cr_assert(!is_mapped((uintptr_t)p + MIB(5)));
+	cr_assert(pages_are_tagged(p, MIB(5), 1));
+	vmalloc_validate();
+	mm_validate();
+	cr_assert_eq(vmalloc_aligned(MIB(5), 0, NULL), p);
+	cr_assert(pages_are_tagged(p, MIB(5), 1));
+	cr_assert_eq(mlock(q + MIB(15), MIB(1)), 0);
+	while (shrink_vmap_area_lazy(&sc))
+		vmalloc_validate();
+	cr_assert_eq(sc.nr_reclaimed, MIB(4) + MIB(16));
+	cr_assert(!is_mapped((uintptr_t)q));
+	cr_assert(pages_are_tagged(p, MIB(5), 1) && pages_are_tagged(between, MIB(3), 3));
+	cr_assert_eq(vmap_lazy_bytes(), 0u);
+	mm_validate();
+}
+
+/* What is left of an area keeps its age. */
+Test(vmalloc, oldest_first)
+{
+	struct scan_control sc;
+	char *p = new_block(MIB(16), 1), *q = new_block(MIB(3), 2);
+
+	vfree(p);
+	for (u64 start = os_clock_ms(); os_clock_ms() < start + 30;)
+		os_yield();
+	vfree(q);
+	p = vmalloc_aligned(MIB(10), 0, NULL);
+	cr_assert_eq(vmap_lazy_bytes(), MIB(6) + MIB(3));
+	sc = slice_pass();
+	sc.max_age_ms = 25;
+	while (shrink_vmap_area_lazy(&sc))
+		vmalloc_validate();
+	cr_assert_eq(vmap_lazy_bytes(), MIB(3), "the young one stays");
+	cr_assert(pages_are_tagged(q, MIB(3), 2));
+}
+
+/* As much as is in use may stay, or what the kernel's lazy_max_pages() says. */
 Test(vmalloc, lazy_bytes_have_a_limit)
 {
 	struct vmalloc_stat st;
@@ -236,12 +205,15 @@ Test(vmalloc, lazy_bytes_have_a_limit)
 
 	for (unsigned i = 0; i < 100; i++)
 		p[i] = vmalloc_aligned(MIB(16), 0, NULL);
-	for (unsigned i = 0; i < 100; i++)
+	for (unsigned i = 0; i < 100; i++) {
 		vfree(p[i]);
-	get_vmalloc_stat(&st);
+		get_vmalloc_stat(&st);
+		cr_assert_leq(st.lazy_bytes, max(st.bytes, MIB(32) * 11));
+		if (i == 49)
+			cr_assert_eq(st.lazy_bytes, st.bytes);
+	}
 	cr_assert_eq(st.nr_areas, 0u);
 	cr_assert_geq(st.lazy_bytes, MIB(16));
-	cr_assert_leq(st.lazy_bytes, MIB(32) * 11);
 	cr_assert_eq(st.peak_bytes, MIB(1600));
 	vmalloc_validate();
 }
@@ -296,52 +268,36 @@ Test(vmalloc, free_space_merges)
 	cr_assert_eq(__alloc_vmap_range(&space, MIB(16), MIB(16)), MIB(64));
 }
 
-/* --- stress: each block is filled with its number, and checked whenever it is touched ------------------ */
+/* --- stress: each page of a block is tagged with the block's number, and checked whenever it is touched ---- */
 
 #define NR_BLOCKS 24
 
 struct worker {
 	u64 seed;
 	u32 steps;
-	struct { unsigned char *p; size_t size; } block[NR_BLOCKS];
+	struct { char *p; size_t size; } block[NR_BLOCKS];
 };
-
-static void stamp(unsigned char *p, size_t from, size_t to, unsigned char value)
-{
-	for (size_t i = ALIGN(from, 4096); i < to; i += 4096)
-		p[i] = value;
-}
-
-static bool stamped(const unsigned char *p, size_t size, unsigned char value)
-{
-	for (size_t i = 0; i < size; i += 4096)
-		if (p[i] != value)
-			return false;
-	return true;
-}
 
 static void step(struct worker *w)
 {
-	u32 i = random_u32(&w->seed) % NR_BLOCKS, what = random_u32(&w->seed) % 4;
-	size_t size = KIB(256) + (size_t)(random_u32(&w->seed) % 4096) * KIB(2);
-	unsigned char *p = w->block[i].p, value = (unsigned char)(i + 1);
-	bool zeroed;
+	u32 i = rng_below(&w->seed, NR_BLOCKS), what = rng_below(&w->seed, 5);
+	size_t size = KIB(256) + (size_t)rng_below(&w->seed, 4096) * KIB(2);
+	char *p = w->block[i].p;
+	bool zeroed = false;
 
 	if (p == NULL) {
-		p = vmalloc_aligned(size, what == 0 ? MIB(2) : 0, &zeroed);
-		cr_assert_not_null(p);
+		p = vmalloc_aligned(size, what == 0 ? MIB(2) : 0, what == 1 ? &zeroed : NULL);
+		CHECK(p != NULL && zeroed == (what == 1));
 		if (zeroed)
-			cr_assert(stamped(p, size, 0));
-		stamp(p, 0, size, value);
+			CHECK(reads_zero(p, size));
+		tag_pages(p, 0, size, i);
 	} else if (what == 0) {
-		cr_assert(stamped(p, w->block[i].size, value));
 		p = vrealloc(p, size);
-		cr_assert_not_null(p);
-		cr_assert(stamped(p, min(size, w->block[i].size), value));
-		stamp(p, 0, size, value);
+		CHECK(p != NULL && pages_are_tagged(p, min(size, w->block[i].size), i));
+		tag_pages(p, 0, size, i);
 	} else {
-		cr_assert(stamped(p, w->block[i].size, value));
-		cr_assert_eq(vfree(p), 0);
+		CHECK(pages_are_tagged(p, w->block[i].size, i));
+		CHECK(vfree(p) == 0);
 		p = NULL;
 	}
 	w->block[i].p = p;
@@ -390,6 +346,6 @@ Test(vmalloc, stress)
 	vmalloc_validate();
 	get_vmalloc_stat(&st);
 	cr_assert_eq(st.nr_areas + st.nr_lazy, 0u);
-	cr_assert_eq(st.bytes + st.lazy_bytes, 0u);
+	cr_assert_eq(st.bytes + st.lazy_bytes + st.nr_seams, 0u);
 	cr_assert_eq(init_mm.map_count, 0u);
 }

@@ -46,6 +46,21 @@ Test(vm, map_is_zero_and_writable)
 	cr_assert_eq(vm_resident(p, MIB(1)), -ENOMEM);
 }
 
+Test(vm, populate_faults_all_in)
+{
+	char *p = vm_map(MIB(2));
+
+	p[0] = 7;
+	errno = 1234;
+	vm_populate(p, MIB(1));
+	cr_assert_eq(vm_resident(p, MIB(2)), (ssize_t)MIB(1));
+	vm_populate((char *)1, MIB(1));		/* a hint: nothing happens */
+	cr_assert_eq(errno, 1234);
+	cr_assert_eq(p[0], 7);
+	for (size_t i = 1; i < MIB(1); i++)
+		cr_assert_eq(p[i], 0);
+}
+
 /* mincore's vector is filled in pieces: a size that needs several, the last one short. */
 Test(vm, resident_of_a_long_range)
 {

@@ -89,10 +89,7 @@ static void free_held(struct held *h, u64 *r)
 	bool reported = rng_below(r, 3) == 0;
 	u32 stamp = (u32)rng_next(r);
 
-	if (is_power_of_2(h->nr) && rng_below(r, 2))
-		__free_one_page(zone, h->pfn, get_order(h->nr), stamp, reported);
-	else
-		__free_range(zone, h->pfn, h->nr, stamp, reported);
+	__free_range(zone, h->pfn, h->nr, stamp, reported);
 	shadow_give(h->pfn, h->nr, reported);
 	h->pfn = 0;
 }
@@ -103,14 +100,14 @@ static void alloc_held(struct held *h, u64 *r)
 	bool reported;
 	u32 keep;
 
-	h->pfn = __rmqueue(zone, order, (enum migratetype)rng_below(r, MIGRATE_TYPES), &reported);
+	h->nr = rng_below(r, 4) ? 1u << order : 1 + rng_below(r, 1u << order);
+	h->pfn = __rmqueue_exact(zone, h->nr, order, (enum migratetype)rng_below(r, MIGRATE_TYPES), &reported);
 	if (!h->pfn)
 		return;
-	h->nr = 1u << order;
-	cr_assert(IS_ALIGNED(h->pfn, h->nr));
+	cr_assert(IS_ALIGNED(h->pfn, 1u << order));
 	cr_assert_eq(pfn_to_page(h->pfn)->flags, 0);
 	shadow_take(h->pfn, h->nr, reported);
-	if (h->nr > 1 && rng_below(r, 4) == 0) {	/* an exact block: the tail goes back at once */
+	if (h->nr > 1 && rng_below(r, 4) == 0) {	/* its end goes back at once */
 		keep = 1 + rng_below(r, h->nr - 1);
 		__free_range(zone, h->pfn + keep, h->nr - keep, 5, reported);
 		shadow_give(h->pfn + keep, h->nr - keep, reported);
@@ -138,8 +135,9 @@ static void random_run(u64 stream)
 			free_held(&held[i], &r);
 	check_books();
 	cr_assert_eq(shadow.nr_used, 0u);
-	for (unsigned o = 0; o < NR_PAGE_ORDERS; o++)
+	for (unsigned o = 0; o < PAGEBLOCK_ORDER; o++)
 		cr_assert_eq(blocks_of_order(o), initial[o], "everything merged again: order %u", o);
+	cr_assert_eq(zone->free_pages, TEST_PAGES);
 }
 
 Test(buddy, random_against_shadow_1) { random_run(1); }
@@ -155,9 +153,45 @@ Test(buddy, splits_to_the_lowest_address)
 	cr_assert(reported, "fresh memory reads as zeroes");
 	for (unsigned o = 0; o < 13; o++)
 		cr_assert_eq(blocks_of_order(o), 1u, "one upper half of each order");
-	__free_one_page(zone, pfn, 0, 1, false);
+	__free_range(zone, pfn, 1u << 0, 1, false);
+	cr_assert_eq(blocks_of_order(8), 0u);
+	cr_assert_eq(blocks_of_order(9), 2u);
+	cr_assert_eq(zone->reported_pages, TEST_PAGES - 512u, "merged with a resident page, a pageblock is not reported any more");
+	buddy_validate(zone);
+}
+
+/* Beyond pageblocks, what is reported and what is resident stay apart until the latter is reported as well. */
+Test(buddy, large_reported_blocks_stay_reported)
+{
+	bool reported;
+	pfn_t pfn = __rmqueue(zone, 9, MIGRATE_MOVABLE, &reported);
+
+	__free_range(zone, pfn, 1u << 9, 1, false);
+	cr_assert_eq(zone->reported_pages, TEST_PAGES - 512u);
+	buddy_validate(zone);
+	cr_assert_eq(oldest_resident(&zone->free_area[9].free_list[MIGRATE_MOVABLE]), pfn);
+	__take_block(zone, pfn, 9);
+	cr_assert_eq(oldest_resident(&zone->free_area[9].free_list[MIGRATE_MOVABLE]), 0u);
+	__free_range(zone, pfn, 1u << 9, 1, true);
 	cr_assert_eq(blocks_of_order(13), 1u);
-	cr_assert_eq(zone->reported_pages, 0u, "merged with a resident page it is not reported any more");
+	cr_assert_eq(zone->reported_pages, TEST_PAGES);
+	buddy_validate(zone);
+}
+
+Test(buddy, take_a_part_of_a_block)
+{
+	bool reported;
+	pfn_t pfn = __rmqueue(zone, 13, MIGRATE_MOVABLE, &reported);
+
+	__free_range(zone, pfn, 1u << 13, 77, false);
+	__take_block(zone, pfn, 4);
+	for (unsigned o = 4; o < 13; o++)
+		cr_assert_eq(blocks_of_order(o), 1u);
+	cr_assert_eq(zone->free_pages, TEST_PAGES - 16u);
+	cr_assert_eq(zone->reported_pages, 0u);
+	cr_assert_eq(pfn_to_page(pfn + 16)->stamp_ms, 77u, "the rest is as old as it was");
+	__free_range(zone, pfn, 1u << 4, 1, false);
+	cr_assert_eq(blocks_of_order(13), 1u);
 	buddy_validate(zone);
 }
 
@@ -167,8 +201,8 @@ Test(buddy, resident_before_reported)
 	pfn_t a = __rmqueue(zone, 3, MIGRATE_MOVABLE, &reported), b = __rmqueue(zone, 3, MIGRATE_MOVABLE, &reported);
 	pfn_t c = __rmqueue(zone, 3, MIGRATE_MOVABLE, &reported), d = __rmqueue(zone, 3, MIGRATE_MOVABLE, &reported);
 
-	__free_one_page(zone, a, 3, 1, true);
-	__free_one_page(zone, c, 3, 1, false);
+	__free_range(zone, a, 1u << 3, 1, true);
+	__free_range(zone, c, 1u << 3, 1, false);
 	cr_assert_eq(__rmqueue(zone, 3, MIGRATE_MOVABLE, &reported), c, "what costs no page fault comes first");
 	cr_assert_not(reported);
 	cr_assert_eq(__rmqueue(zone, 3, MIGRATE_MOVABLE, &reported), a);
@@ -220,7 +254,7 @@ Test(buddy, block_of_several_pageblocks_changes_them_all)
 	cr_assert_neq(pfn, 0u);
 	count_pageblocks(zone, nr);
 	cr_assert_eq(nr[MIGRATE_RECLAIMABLE], 4u);
-	__free_one_page(zone, pfn, 11, 1, false);
+	__free_range(zone, pfn, 1u << 11, 1, reported);
 	cr_assert_eq(blocks_of_order(13), 1u, "types do not hinder merging");
 	buddy_validate(zone);
 }
@@ -262,8 +296,8 @@ Test(buddy, stamp_is_the_last_frees)
 	bool reported;
 	pfn_t a = __rmqueue(zone, 12, MIGRATE_MOVABLE, &reported), b = __rmqueue(zone, 12, MIGRATE_MOVABLE, &reported);
 
-	__free_one_page(zone, a, 12, 100, false);
-	__free_one_page(zone, b, 12, 200, false);
+	__free_range(zone, a, 1u << 12, 100, false);
+	__free_range(zone, b, 1u << 12, 200, false);
 	cr_assert_eq(pfn_to_page(a)->stamp_ms, 200u);
 	cr_assert_eq(__rmqueue(zone, 3, MIGRATE_MOVABLE, &reported), a);
 	cr_assert_eq(pfn_to_page(a + (1u << 12))->stamp_ms, 200u, "the halves keep their age");
@@ -318,9 +352,9 @@ Test(buddy, validator_finds_buddies_that_did_not_merge, .signal = SIGABRT)
 	__del_from_free_list(zone, pfn);
 	/* Freed as two halves that do not see each other. */
 	pfn_to_page(pfn)->flags = 0;
-	__free_one_page(zone, pfn, 3, 1, false);
+	__free_range(zone, pfn, 1u << 3, 1, false);
 	pfn_to_page(pfn)->flags = PG_isolated;
-	__free_one_page(zone, pfn + 8, 3, 1, false);
+	__free_range(zone, pfn + 8, 1u << 3, 1, false);
 	pfn_to_page(pfn)->flags = PG_buddy;
 	buddy_validate(zone);
 }

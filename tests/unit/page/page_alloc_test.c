@@ -29,6 +29,15 @@ static void validate(void)
 	}
 }
 
+static void one_pass(unsigned z, u32 deep_age_ms)
+{
+	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
+
+	sc.deep_age_ms = deep_age_ms;
+	while (page_report(&zones[z], &sc))
+		;
+}
+
 /* Whatever is not held is free or on a per-CPU list. */
 static void check_books(u64 held)
 {
@@ -212,7 +221,7 @@ static void random_run(u64 stream, unsigned nr_rounds, bool faults)
 		if (n % 256 == 0)
 			check_books(held);
 		if (n % 512 == 100)
-			page_report(&zones[rng_below(&r, 2)], rng_below(&r, 4), 0);
+			one_pass(rng_below(&r, 2), rng_below(&r, 2) ? 0 : NEVER_MS);
 		if (n % 1024 == 200)
 			brk_trim(rng_below(&r, 2) ? 0 : KIB(100));
 		if (n % 128 == 50)
@@ -317,7 +326,7 @@ static void *page_user(void *arg)
 			drain_all_pages();
 			break;
 		case 2:
-			page_report(&zones[rng_below(&r, 2)], 0, 0);
+			one_pass(rng_below(&r, 2), 0);
 			break;
 		case 3:
 			brk_trim(0);

@@ -68,13 +68,22 @@ static size_t resident_though_reported(void)
 	return sum;
 }
 
-static size_t report_all(unsigned min_order, u64 max_age_ms)
+static size_t report_all(u32 max_age_ms, u32 deep_age_ms)
 {
-	size_t bytes = 0;
+	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
 
+	sc.max_age_ms = max_age_ms;
+	sc.deep_age_ms = deep_age_ms;
 	for (int z = 0; z < MAX_NR_ZONES; z++)
-		bytes += page_report(&zones[z], min_order, max_age_ms);
-	return bytes;
+		while (page_report(&zones[z], &sc))
+			;
+	return sc.nr_reclaimed;
+}
+
+static size_t trim(size_t pad)
+{
+	report_all(0, 0);
+	return brk_trim(pad);
 }
 
 Test(page_reporting, everything_goes)
@@ -103,7 +112,7 @@ Test(page_reporting, small_blocks_are_left)
 {
 	take(NR, 0);
 	give(0, 2, NR, 0);
-	report_all(2, 0);
+	report_all(0, NEVER_MS);
 	cr_assert_geq(resident_free(), NR / 2 - 20, "single pages stay");
 	cr_assert_eq(resident_though_reported(), 0u);
 	validate();
@@ -113,7 +122,7 @@ Test(page_reporting, young_blocks_are_left)
 {
 	take(64, 9);
 	give(0, 1, 64, 9);
-	cr_assert_eq(report_all(0, 60000), 0u);
+	cr_assert_eq(report_all(60000, NEVER_MS), 0u);
 	cr_assert_geq(resident_free(), 64u * 512);
 }
 
@@ -129,7 +138,7 @@ Test(page_reporting, old_blocks_go_down_to_the_watermark)
 	start = os_clock_ms();
 	while (os_clock_ms() < start + 60)
 		os_yield();
-	report_all(0, 50);
+	report_all(50, NEVER_MS);
 	after = resident_free();
 	cr_assert_lt(after, before / 2);
 	cr_assert_leq(zone->free_pages - zone->reported_pages, zone->watermark[WMARK_LOW]);
@@ -173,7 +182,7 @@ Test(page_reporting, break_comes_down)
 	present = zone->present_pages;
 	cr_assert_eq((uintptr_t)pfn_to_virt(zone->end_pfn), top);
 	give(0, 1, NR, 0);
-	bytes = brk_trim(0);
+	bytes = trim(0);
 	cr_assert_gt(bytes, MIB(4), "%zu", bytes);
 	cr_assert_eq(brk_end(), top - bytes);
 	cr_assert_eq((uintptr_t)__os_sbrk(0), top - bytes);
@@ -181,7 +190,7 @@ Test(page_reporting, break_comes_down)
 	cr_assert_eq(zone->managed_pages, zone->free_pages);
 	cr_assert_eq((uintptr_t)pfn_to_virt(zone->end_pfn), brk_end());
 	validate();
-	cr_assert_eq(brk_trim(0), 0u, "nothing left");
+	cr_assert_eq(trim(0), 0u, "nothing left");
 	take(NR, 0);		/* and up again, with pages that read as zeroes where that is said */
 	validate();
 	give(0, 1, NR, 0);
@@ -194,9 +203,9 @@ Test(page_reporting, break_keeps_the_pad)
 
 	take(NR, 0);
 	give(0, 1, NR, 0);
-	cr_assert_gt(brk_trim(MIB(1)), 0u);
+	cr_assert_gt(trim(MIB(1)), 0u);
 	cr_assert_geq(((u64)(zone->end_pfn - zone->start_pfn)) << PAGE_SHIFT, MIB(1));
-	cr_assert_eq(brk_trim(GIB(1)), 0u);
+	cr_assert_eq(trim(GIB(1)), 0u);
 	validate();
 }
 
@@ -214,7 +223,7 @@ Test(page_reporting, break_stays_under_a_used_page)
 		if (i != keep)
 			free_pages(got[i], 0);
 	drain_all_pages();
-	brk_trim(0);
+	trim(0);
 	cr_assert_geq(brk_end(), (uintptr_t)last + PAGE_SIZE);
 	cr_assert_eq(last[0], 0x5a);
 	cr_assert_eq(zone->free_pages, zone->managed_pages - 1);
@@ -232,13 +241,13 @@ Test(page_reporting, break_that_somebody_stands_on)
 	memset(theirs, 7, 100);
 	give(0, 1, NR, 0);
 	present = zone->present_pages;
-	cr_assert_eq(brk_trim(0), 0u);
+	cr_assert_eq(trim(0), 0u);
 	cr_assert_eq(zone->present_pages, present);
 	cr_assert_eq(zone->free_pages, present);
 	validate();
 	cr_assert_eq(theirs[99], 7);
 	foreign_sbrk(-100);
-	cr_assert_gt(brk_trim(0), 0u, "they went");
+	cr_assert_gt(trim(0), 0u, "they went");
 	validate();
 }
 
@@ -255,7 +264,7 @@ Test(page_reporting, break_comes_down_to_a_hole)
 	take(NR, 0);
 	cr_assert_gt(brk_end(), hole_end);
 	give(0, 1, NR, 0);
-	cr_assert_gt(brk_trim(0), 0u);
+	cr_assert_gt(trim(0), 0u);
 	cr_assert_eq(brk_end(), ALIGN(hole_end, os_page_size));
 	for (size_t i = 0; i < KIB(40); i++)
 		cr_assert_eq(hole[i], 7);
@@ -265,42 +274,114 @@ Test(page_reporting, break_comes_down_to_a_hole)
 	validate();
 }
 
-/* --- all together --------------------------------------------------------------------------------------------- */
-
-static u64 asked_age;
-static unsigned nr_asked;
-
-static size_t shrink_one(u64 max_age_ms)
+Test(page_reporting, break_stays_under_resident_pages)
 {
-	asked_age = max_age_ms;
-	nr_asked++;
-	return 1000;
-}
-
-static size_t shrink_two(u64 max_age_ms)
-{
-	nr_asked += max_age_ms == asked_age ? 100 : 0;
-	return 10000;
-}
-
-Test(page_reporting, try_to_free_pages)
-{
-	static struct shrinker one = { .name = "one", .scan = shrink_one }, two = { .name = "two", .scan = shrink_two };
-	size_t bytes;
-
-	register_shrinker(&two);
-	register_shrinker(&one);
-	cr_assert_eq(shrink_all(1234), 11000u);
-	cr_assert_eq(nr_asked, 101u);
-	cr_assert_eq(asked_age, 1234u);
 	take(NR, 0);
-	for (unsigned i = 0; i < NR; i++)
-		free_pages(got[i], 0);
-	bytes = try_to_free_pages(0, 0);
-	cr_assert_geq(bytes, 11000u + NR * PAGE_SIZE);
-	cr_assert_eq(nr_asked, 202u);
-	cr_assert_eq(nr_pcp_pages(), 0u);
+	give(0, 1, NR, 0);
+	cr_assert_eq(brk_trim(0), 0u);
+	validate();
+	cr_assert_gt(trim(0), MIB(4));
 	cr_assert_eq(resident_free(), 0u);
+}
+
+/* --- what one batch may take ----------------------------------------------------------------------------------- */
+
+Test(page_reporting, a_batch_is_bounded)
+{
+	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
+	struct zone *zone = &zones[ZONE_NORMAL];
+	u64 before;
+
+	take(64, 9);
+	give(0, 1, 64, 9);
+	for (before = zone->reported_pages; page_report(zone, &sc); before = zone->reported_pages) {
+		cr_assert_leq(zone->reported_pages - before, 1u << PAGEBLOCK_ORDER);
+		validate();
+	}
+	cr_assert_eq(resident_free_pages(zone), 0u, "large blocks go piece by piece");
+	cr_assert_gt(sc.nr_reclaimed, MIB(32));
+}
+
+Test(page_reporting, a_pass_is_bounded)
+{
+	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
+
+	sc.nr_to_reclaim = MIB(8);
+	take(64, 9);
+	give(0, 1, 64, 9);
+	while (sc.nr_to_reclaim && page_report(&zones[ZONE_NORMAL], &sc))
+		;
+	cr_assert_geq(sc.nr_reclaimed, MIB(8));
+	cr_assert_leq(sc.nr_reclaimed, MIB(10));
+}
+
+/* Blocks go by age, the oldest first, and the pass says when the next one is due. */
+Test(page_reporting, oldest_first)
+{
+	struct scan_control sc = SCAN_ALL(10000);
+	struct zone *zone = &zones[ZONE_NORMAL];
+	size_t old = 0;
+
+	take(96, 9);
+	for (unsigned i = 0; i < 96; i += 2) {
+		u32 stamp = 5000 + 50 * (i - 32);
+
+		if (pfn_zone(page_to_pfn(got[i])) != ZONE_NORMAL)
+			continue;
+		mutex_lock(&zone->lock, LOCK_zone);
+		__free_range(zone, page_to_pfn(got[i]), 1u << 9, stamp, false);
+		mutex_unlock(&zone->lock, LOCK_zone);
+		old += stamp <= 7000 ? PAGEBLOCK_SIZE : 0;
+	}
+	zone->watermark[WMARK_LOW] = 0;
+	sc.max_age_ms = 3000;
+	sc.deep_age_ms = NEVER_MS;
+	while (page_report(zone, &sc))
+		;
+	cr_assert_gt(old, MIB(20));
+	cr_assert_eq(sc.nr_reclaimed, old);
+	cr_assert_eq(sc.next_ms, 100u);
 	cr_assert_eq(resident_though_reported(), 0u);
 	validate();
+}
+
+/* A block that was freed after the pass began is young. */
+Test(page_reporting, clock_of_the_pass)
+{
+	struct scan_control sc = SCAN_ALL(10000);
+
+	sc.next_ms = NEVER_MS;
+	cr_assert_not(scan_is_old(&sc, 10020, 1000));
+	cr_assert_eq(sc.next_ms, 1000u);
+	cr_assert_not(scan_is_old(&sc, 9500, 1000));
+	cr_assert_eq(sc.next_ms, 500u);
+	cr_assert(scan_is_old(&sc, 9000, 1000));
+	cr_assert(scan_is_old(&sc, 10020, 0));
+	sc.now_ms = 300;
+	cr_assert(scan_is_old(&sc, (u32)-800, 1000), "the clock has wrapped");
+}
+
+/* Memory that the program has locked stays, and is left alone for a while. */
+Test(page_reporting, locked_memory)
+{
+	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
+	u64 before;
+
+	take(16, 9);
+	for (unsigned i = 0; i < 16; i += 2)
+		if (mlock(page_address(got[i]), PAGEBLOCK_SIZE) != 0)
+			cr_skip_test("not allowed to lock memory");
+	give(0, 2, 16, 9);
+	before = resident_free();
+	while (page_report(&zones[ZONE_BRK], &sc))
+		;
+	cr_assert(sc.failed);
+	cr_assert_gt(resident_free(), 0u);
+	cr_assert_leq(resident_free(), before);
+	validate();
+	sc.failed = false;
+	sc.max_age_ms = sc.deep_age_ms = 1000;
+	while (page_report(&zones[ZONE_BRK], &sc))
+		;
+	cr_assert_not(sc.failed, "its age has begun anew");
 }

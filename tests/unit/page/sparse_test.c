@@ -117,14 +117,13 @@ Test(sparse, whole_span_can_be_read)
 	cr_assert_eq(pfn_to_page(0)->flags, 0, "page 0 is never online");
 }
 
-Test(sparse, map_of_a_range)
+Test(sparse, a_map_entry)
 {
 	pfn_t pfn = zones[ZONE_BRK].start_pfn;
 
-	map_set_range(pfn, 3, make_map_entry(9, 2, 513));
-	for (unsigned i = 0; i < 3; i++)
-		cr_assert_eq(map_entry(pfn + i), 9u | 2u << 8 | 513u << 16);
-	cr_assert_eq(map_entry(pfn + 3), 0u);
+	set_map_entry(pfn, make_map_entry(9, 2, 513));
+	cr_assert_eq(map_entry(pfn), 9u | 2u << 8 | 513u << 16);
+	cr_assert_eq(map_entry(pfn + 1), 0u);
 	cr_assert_eq(map_entry(pfn - 1), 0u);
 }
 
