@@ -80,6 +80,21 @@ KMM_API int kmm_find_vma(const void *addr, struct kmm_vma *vma) KMM_ADDRESS_ONLY
  */
 KMM_API size_t kmm_trim(size_t pad);
 
+/*
+ * Everything that reclaim can do, now, whatever its age: kmm_trim(0), again until nothing more goes. Returns the
+ * bytes that went back.
+ */
+KMM_API size_t kmm_compact(void);
+
+/*
+ * The decay time in milliseconds: free memory older than this goes back to the kernel. It begins as KMM_DECAY_MS says;
+ * KMM_DECAY_MAX_MS, a day, is as good as never. What is too old by a new time begins to go at once.
+ * kmm_decay_set() returns 0, or -1 with errno EINVAL: more than KMM_DECAY_MAX_MS.
+ */
+#define KMM_DECAY_MAX_MS 86400000ul
+KMM_API int kmm_decay_set(unsigned long ms);
+KMM_API unsigned long kmm_decay_get(void);
+
 /* --- pages ------------------------------------------------------------------------------------------------ */
 
 /*

@@ -17,6 +17,8 @@ extern struct mutex kmmd_lock;		/* held while kmmd is inside dlopen; fork waits 
  * pthread_create or dlopen) never start it. errno stays.
  */
 void kmmd_consider(const void *caller);
+/* The decay time has changed: kmmd, if there is one, looks again, whatever it was waiting for. */
+void kmmd_wake(void);
 void kmmd_init(void);			/* by the main thread, once */
 /* A task was made, there are nr now: with KMM_KTHREAD=1 that is reason enough. */
 void kmmd_note_tasks(u32 nr);

@@ -57,7 +57,10 @@ bool page_report(struct zone *zone, struct scan_control *sc);
 /* Lowers the break over pages at the zone's end that have been given back, all but pad bytes of the zone. By how much. */
 size_t brk_trim(size_t pad);
 u64 resident_free_pages(const struct zone *zone);
-/* Called after pages were freed, without locks: while there is no background thread, the caller does a pass in time. */
+/*
+ * Called after pages were freed, without locks, and when the decay time has changed: while there is no background
+ * thread, the caller does a pass in time.
+ */
 void page_reporting_notify_free(struct zone *zone, u32 now_ms);
 
 /* --- vmscan.c ------------------------------------------------------------------------------------------- */
@@ -66,7 +69,13 @@ void page_reporting_notify_free(struct zone *zone, u32 now_ms);
 bool shrink_slice(struct scan_control *sc);
 /* What every shrinker can reap. True if there was anything. */
 bool reap_all(void);
-/* Everything at once, what malloc_trim() does and what a failing allocation tries. Returns bytes. */
+/*
+ * Everything of any age but about pad bytes, in slices: begin, slice until it says false, end, which returns bytes.
+ * try_to_free_pages() does all of it in one go, for an allocation that fails.
+ */
+void trim_begin(struct scan_control *sc);
+bool trim_slice(struct scan_control *sc, size_t pad);
+size_t trim_end(struct scan_control *sc, size_t pad);
 size_t try_to_free_pages(size_t pad);
 /* Free memory that is resident: in zones, and what shrinkers count. */
 size_t reclaimable_bytes(void);

@@ -18,10 +18,13 @@
 
 #include "api/malloc.h"
 #include "base/align.h"
+#include "base/param.h"
 #include "base/printk.h"
 #include "mm/gate.h"
+#include "mm/kmmd.h"
 #include "mm/mm_struct.h"
 #include "mm/slab.h"
+#include "os/os.h"
 #include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/percpu.h"
@@ -58,15 +61,73 @@ EXPORT_SYMBOL size_t kmm_usable_size(const void *ptr)
 	}
 }
 
-EXPORT_SYMBOL size_t kmm_trim(size_t pad)
+/* --- memory goes home ------------------------------------------------------------------------------------- */
+
+#define COMPACT_PASSES 4	/* other threads may go on freeing for ever */
+
+/* The gate is left after every slice: nobody who forks waits for all of it. */
+static size_t trim(size_t pad)
 {
+	struct scan_control sc;
 	size_t bytes;
+	bool more;
 
 	kmm_boot();
 	gate_enter();
-	bytes = try_to_free_pages(pad);
+	trim_begin(&sc);
+	do {
+		more = trim_slice(&sc, pad);
+		gate_leave();
+		gate_enter();
+	} while (more);
+	bytes = trim_end(&sc, pad);
 	gate_leave();
 	return bytes;
+}
+
+static size_t say_trimmed(const char *who, size_t bytes)
+{
+	if (kmm_params.verbose)
+		pr_info("%s: %zu kB went home", who, bytes >> 10);
+	return bytes;
+}
+
+EXPORT_SYMBOL size_t kmm_trim(size_t pad)
+{
+	return say_trimmed("trim", trim(pad));
+}
+
+EXPORT_SYMBOL size_t kmm_compact(void)
+{
+	size_t bytes = 0, more = 1;
+
+	for (unsigned i = 0; i < COMPACT_PASSES && more; i++)
+		bytes += more = trim(0);
+	return say_trimmed("compact", bytes);
+}
+
+EXPORT_SYMBOL int kmm_decay_set(unsigned long ms)
+{
+	if (ms > KMM_DECAY_MAX_MS) {
+		errno = EINVAL;
+		return -1;
+	}
+	kmm_boot();		/* else the settings would be read over this one */
+	WRITE_ONCE(kmm_params.decay_ms, ms);
+	gate_enter();
+	for (int z = 0; z < MAX_NR_ZONES; z++)
+		page_reporting_notify_free(&zones[z], (u32)os_clock_ms());
+	gate_leave();
+	kmmd_wake();
+	if (kmmd_wanted)
+		kmmd_consider(__builtin_return_address(0));
+	return 0;
+}
+
+EXPORT_SYMBOL unsigned long kmm_decay_get(void)
+{
+	kmm_boot();
+	return READ_ONCE(kmm_params.decay_ms);
 }
 
 /* --- the address space ------------------------------------------------------------------------------------ */

@@ -34,16 +34,12 @@
 /* glibc refuses a larger M_MXFAST. */
 #define GLIBC_MXFAST_MAX (80 * (int)sizeof(size_t) / 4)
 
-/* Longest DECAY_MS (tunables.def): a day; at this age memory counts as never to be trimmed. */
-#define DECAY_NEVER_MS 86400000u
-
 EXPORT_SYMBOL int mallopt(int param, int value)
 {
-	kmm_boot();		/* else the settings would be read over this one */
 	switch (param) {
 	case M_TRIM_THRESHOLD:
 		if (value == -1)
-			WRITE_ONCE(kmm_params.decay_ms, DECAY_NEVER_MS);
+			kmm_decay_set(KMM_DECAY_MAX_MS);
 		return 1;
 	case M_MXFAST:
 		return value >= 0 && value <= GLIBC_MXFAST_MAX;

@@ -281,7 +281,7 @@ static void kmmd_loop(bool may_open)
 				return;
 			set_asleep(false);
 			if (!stop())		/* what was freed just now is not old yet */
-				kmmd_sleep(READ_ONCE(kmmd_seq), clamp((u32)kmm_params.decay_ms, 1u, WOKEN_MAX_MS));
+				kmmd_sleep(READ_ONCE(kmmd_seq), clamp((u32)READ_ONCE(kmm_params.decay_ms), 1u, WOKEN_MAX_MS));
 		}
 	}
 }
@@ -360,12 +360,17 @@ static bool kmmd_may_start(const void *caller)
 	return task != NULL && task->pid == os_gettid() && (earned || second_thread_is_alive());
 }
 
-static void wake_up_kmmd(void)
+void kmmd_wake(void)
 {
-	if (!__atomic_exchange_n(&kmmd_asleep, false, __ATOMIC_SEQ_CST))
-		return;
+	WRITE_ONCE(kmmd_asleep, false);
 	__atomic_add_fetch(&kmmd_seq, 1, __ATOMIC_SEQ_CST);
 	futex_wake(&kmmd_seq, 1);
+}
+
+static void wake_up_kmmd(void)
+{
+	if (__atomic_exchange_n(&kmmd_asleep, false, __ATOMIC_SEQ_CST))
+		kmmd_wake();
 }
 
 void kmmd_consider(const void *caller)

@@ -32,6 +32,7 @@
 #include "os/vm.h"
 #include "page/reclaim.h"
 #include "page/vmstat.h"
+#include <errno.h>
 
 #define LAZY_MAX_UNIT	 MIB(32)	/* the kernel's lazy_max_pages(): times log2 of the CPUs + 1 */
 #define LAZY_TRIES	 8		/* lazy areas looked at for one that is aligned as asked */
@@ -140,7 +141,7 @@ static void __collect_victims(struct list_head *victims)
 		bool last = va->lru.next == &vmap.lru;
 
 		if (vmap.stat.lazy_bytes <= (last ? 4 * limit : limit)) {
-			if (now - va->freed_ms < kmm_params.decay_ms || by_age >= PURGE_BY_AGE_MAX)
+			if (now - va->freed_ms < READ_ONCE(kmm_params.decay_ms) || by_age >= PURGE_BY_AGE_MAX)
 				return;
 			by_age += area_size(va);
 		}
@@ -258,6 +259,14 @@ static struct vmap_area *take_oldest(struct scan_control *sc)
 	return va;
 }
 
+/* What the program never touched does not go home. Those who ask for everything are told how much went. */
+static size_t bytes_going(struct scan_control *sc, uintptr_t from, size_t size)
+{
+	ssize_t resident = sc->kswapd ? -ENOSYS : vm_resident((void *)from, size);
+
+	return resident < 0 ? size : (size_t)resident;
+}
+
 /*
  * From the end on. Unmapping what is resident would hold the kernel's lock against page faults for long, so the
  * background thread gives back the pages before it unmaps them.
@@ -266,12 +275,13 @@ bool shrink_vmap_area_lazy(struct scan_control *sc)
 {
 	struct vmap_area *va = take_oldest(sc);
 	uintptr_t from;
-	size_t part;
+	size_t part, bytes;
 
 	if (va == NULL)
 		return false;
 	part = min(area_size(va), sc->kswapd ? SHRINK_SLICE : SIZE_MAX);
 	from = va->va_end - part;
+	bytes = bytes_going(sc, from, part);
 	if (sc->kswapd)
 		vm_dontneed((void *)from, part);	/* locked memory refuses: it can be unmapped all the same */
 	if (vm_unmap((void *)from, part) == 0)
@@ -279,6 +289,6 @@ bool shrink_vmap_area_lazy(struct scan_control *sc)
 	else
 		release_area(va);
 	count_vm_event(VM_vmalloc_purge);
-	scan_account(sc, part);
+	scan_account(sc, bytes);
 	return true;
 }

@@ -176,20 +176,41 @@ bool shrink_slice(struct scan_control *sc)
 	return sc->turn && sc->nr_to_reclaim;
 }
 
+void trim_begin(struct scan_control *sc)
+{
+	count_vm_event(VM_trim_calls);
+	*sc = (struct scan_control)SCAN_ALL((u32)os_clock_ms());
+}
+
+/* All caches go; how much may stay is known when only the zones are left. */
+bool trim_slice(struct scan_control *sc, size_t pad)
+{
+	const struct shrinker *turn = sc->turn;
+	bool more = shrink_slice(sc);
+
+	if (sc->turn == &normal_shrinker && turn != sc->turn) {
+		size_t bytes = count_normal() + count_brk();
+
+		sc->nr_to_reclaim = bytes - min(bytes, pad);
+		return sc->nr_to_reclaim != 0;
+	}
+	return more;
+}
+
+size_t trim_end(struct scan_control *sc, size_t pad)
+{
+	brk_trim(pad);
+	return sc->nr_reclaimed;
+}
+
 size_t try_to_free_pages(size_t pad)
 {
-	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
-	size_t bytes;
+	struct scan_control sc;
 
-	count_vm_event(VM_trim_calls);
-	for (sc.turn = shrinkers; sc.turn != &normal_shrinker;)
-		shrink_slice(&sc);
-	bytes = count_normal() + count_brk();
-	sc.nr_to_reclaim = bytes - min(bytes, pad);
-	while (sc.nr_to_reclaim && shrink_slice(&sc))
+	trim_begin(&sc);
+	while (trim_slice(&sc, pad))
 		;
-	brk_trim(pad);
-	return sc.nr_reclaimed;
+	return trim_end(&sc, pad);
 }
 
 /* --- growth --------------------------------------------------------------------------------------------------- */

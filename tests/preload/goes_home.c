@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <kmm/kmm.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -18,6 +19,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#pragma weak kmm_decay_set
 
 #define CHECK(c)                                                                        \
 	do {                                                                            \
@@ -146,6 +149,19 @@ static void large_blocks(void)
 	CHECK(sleep_until_below(before + 8 * 1024) < before + 8 * 1024);
 }
 
+/* Kept for an hour, unless the program says otherwise in between. */
+static void decay_at_run_time(void)
+{
+	long before = resident();
+
+	CHECK(kmm_decay_set(3600000) == 0);
+	fill_and_free(128, 300);
+	sleep_ms(2000);
+	CHECK(resident() > before + 64 * 1024);
+	CHECK(kmm_decay_set(50) == 0);
+	CHECK(sleep_until_below(before + 16 * 1024) < before + 16 * 1024);
+}
+
 static void *use_some(void *arg)
 {
 	fill_and_free(4, 500);
@@ -251,6 +267,7 @@ static void threads_that_sleep(void)
 int main(void)
 {
 	in_child("small blocks", small_blocks, "", 40000);
+	in_child("decay at run time", decay_at_run_time, "", 20000);
 	in_child("large blocks", large_blocks, "", 20000);
 	in_child("a small program stays alone", small_program_stays_alone, "", 10000);
 	in_child("the main thread ends first", main_ends_first, "the end\n", 20000);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <kmm/kmm.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +20,9 @@
 #pragma weak kmm_usable_size
 #pragma weak kmm_find_vma
 #pragma weak kmm_trim
+#pragma weak kmm_compact
+#pragma weak kmm_decay_set
+#pragma weak kmm_decay_get
 #pragma weak kmm_alloc_pages
 #pragma weak kmm_free_pages
 #pragma weak kmm_alloc_pages_max
@@ -81,6 +85,69 @@ static void test_find_vma(void)
 	CHECK(kmm_find_vma((void *)(UINTPTR_MAX - 4096), &vma) == -1 && errno == ENOENT);
 	munmap(map, 1 << 20);
 	free(heap);
+}
+
+/* Without stdio, so that nothing is allocated. Pss in bytes. */
+static size_t resident(void)
+{
+	char text[4096];
+	int fd = open("/proc/self/smaps_rollup", O_RDONLY);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	const char *line;
+
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	line = strstr(text, "Pss:");
+	return line != NULL ? strtoul(line + 4, NULL, 10) << 10 : 0;
+}
+
+/* Nine of ten objects go, and every tenth page of objects keeps one: free pages, free slabs, and pages inside slabs. */
+static void test_compact(void)
+{
+	enum { N = 40000, SIZE = 1000, KEPT = 50 };
+	static char *block[N];
+	unsigned long decay = kmm_decay_get();
+	size_t before, after, bytes;
+
+	CHECK(kmm_decay_set(KMM_DECAY_MAX_MS) == 0);	/* nothing goes by itself */
+	for (int i = 0; i < N; i++) {
+		block[i] = malloc(SIZE);
+		memset(block[i], i, SIZE);
+	}
+	for (int i = 0; i < N; i++)
+		if (i % KEPT != 0)
+			free(block[i]);
+	before = resident();
+	bytes = kmm_compact();
+	after = resident();
+	CHECK(before > after && before - after > (size_t)N * SIZE / 2);
+	if (bytes + (2 << 20) < before - after || bytes > before - after + (2 << 20))
+		fprintf(stderr, "%zu bytes are said to have gone, %zu went\n", bytes, before - after);
+	CHECK(bytes + (2 << 20) >= before - after && bytes <= before - after + (2 << 20));
+	CHECK(kmm_compact() < 1 << 20);
+	CHECK(kmm_trim(0) < 1 << 20);
+	for (int i = 0; i < N; i += KEPT) {
+		for (int j = 0; j < SIZE; j++)
+			CHECK(block[i][j] == (char)i);
+		free(block[i]);
+	}
+	CHECK(kmm_decay_set(decay) == 0);
+}
+
+static void test_decay(void)
+{
+	unsigned long decay = kmm_decay_get();
+
+	CHECK(decay <= KMM_DECAY_MAX_MS);
+	CHECK(kmm_decay_set(5) == 0 && kmm_decay_get() == 5);
+	CHECK(kmm_decay_set(0) == 0 && kmm_decay_get() == 0);
+	errno = 0;
+	CHECK(kmm_decay_set(KMM_DECAY_MAX_MS + 1) == -1 && errno == EINVAL && kmm_decay_get() == 0);
+	errno = 84;
+	CHECK(kmm_decay_set(KMM_DECAY_MAX_MS) == 0 && errno == 84 && kmm_decay_get() == KMM_DECAY_MAX_MS);
+	CHECK(kmm_decay_set(10) == 0);
+	CHECK(mallopt(M_TRIM_THRESHOLD, -1) == 1 && kmm_decay_get() == KMM_DECAY_MAX_MS);
+	CHECK(kmm_decay_set(decay) == 0 && kmm_decay_get() == decay);
 }
 
 static void test_pages(void)
@@ -247,6 +314,8 @@ int main(void)
 	CHECK(strchr(kmm_version(), '.') != NULL);
 	test_usable_size();
 	test_find_vma();
+	test_compact();
+	test_decay();
 	test_pages();
 	test_wrong_free_pages();
 	test_percpu();

@@ -95,6 +95,37 @@ static unsigned nr_threads(int *other, const char *comm)
 	return nr;
 }
 
+static u32 since_ms;
+static unsigned nr_too_old;
+
+static bool scan_one_thing(struct scan_control *sc)
+{
+	if (scan_is_old(sc, since_ms, sc->max_age_ms))
+		__atomic_add_fetch(&nr_too_old, 1, __ATOMIC_RELAXED);
+	return false;
+}
+
+/* It sleeps until something is old enough; a shorter decay time is heard at once. */
+Test(kmmd, hears_of_a_new_decay_time)
+{
+	static struct shrinker thing = { .name = "thing", .scan = scan_one_thing };
+
+	kmm_params.decay_ms = 86400000;
+	since_ms = (u32)os_clock_ms();
+	register_shrinker(&thing);
+	start_second_thread();
+	consider();
+	for (unsigned i = 0; i < 20000 && global_vm_event(VM_kswapd_pass) == 0; i++)
+		usleep(1000);
+	cr_assert_gt(global_vm_event(VM_kswapd_pass), 0u);
+	cr_assert_eq(__atomic_load_n(&nr_too_old, __ATOMIC_RELAXED), 0u);
+	WRITE_ONCE(kmm_params.decay_ms, 10);
+	kmmd_wake();
+	for (unsigned i = 0; i < 20000 && __atomic_load_n(&nr_too_old, __ATOMIC_RELAXED) == 0; i++)
+		usleep(1000);
+	cr_assert_gt(__atomic_load_n(&nr_too_old, __ATOMIC_RELAXED), 0u);
+}
+
 Test(kmmd, not_in_a_single_threaded_program)
 {
 	unsigned nr_before = nr_threads(NULL, NULL);

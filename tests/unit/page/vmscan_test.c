@@ -225,6 +225,38 @@ Test(vmscan, everything_at_once)
 	cr_assert_leq(resident_free(), MIB(5));
 }
 
+/* What malloc_trim() does with the gate open between the slices. */
+Test(vmscan, trim_in_slices)
+{
+	struct scan_control sc;
+	unsigned nr = 0;
+	size_t free;
+
+	take(48, 9);
+	take(NR, 0);
+	register_shrinker(&two);
+	register_shrinker(&one);
+	wants[0] = 3;
+	wants[1] = 2;
+	kswapd_running = true;
+	give(0, 2, NR, 0);
+	drain_all_pages();
+	free = resident_free();
+	trim_begin(&sc);
+	while (trim_slice(&sc, MIB(1)))
+		nr++;
+	cr_assert_gt(nr, 6u);
+	cr_assert_eq(slices[0], 3u);
+	cr_assert_eq(slices[1], 2u);
+	cr_assert_eq(trim_end(&sc, MIB(1)), MIB(5) + free - resident_free());
+	cr_assert_leq(resident_free(), MIB(1));
+	cr_assert_geq(resident_free(), MIB(1) / 2);
+	trim_begin(&sc);
+	while (trim_slice(&sc, SIZE_MAX))
+		;
+	cr_assert_eq(trim_end(&sc, SIZE_MAX), MIB(2), "caches go, free pages may all stay");
+}
+
 /* The kernel refuses locked memory: after a number of vain passes there are no more. */
 Test(vmscan, locked_memory_is_given_up)
 {
