@@ -93,7 +93,7 @@ def bars(block, title, rows, allocators):
     data = data_block(block, {quoted(row): [by[a] for a in allocators] for row, by in rows.items()})
     top = max(1.0, *(e.high for by in rows.values() for e in by.values() if e))
     drawn = [f"{block} using {2 + 3 * n}:{3 + 3 * n}:{4 + 3 * n}:xtic(1) title {quoted(name)} lc rgb \"{COLOURS[n % len(COLOURS)]}\""
-             for n, name in enumerate(allocators)]
+             for n, name in enumerate(allocators) if any(by[name] for by in rows.values())]
     return data, [f"set title {quoted(title)}", f"set yrange [0:{min(top * 1.05, BAR_CEILING):.2f}]",
                   "plot 1 with lines lc rgb \"black\" dt 2 notitle, " + ", \\\n     ".join(drawn)]
 

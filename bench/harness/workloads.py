@@ -23,8 +23,8 @@ class Figure:
     row: str
     pattern: str                # a regular expression whose first group is the figure
     unit: str = "s"
-    scale: float = 1            # of what is printed, to get its unit
     inverse: bool = False       # it is a throughput: take its inverse
+    scale: float = 1            # of what is printed, to get its unit
 
     def read(self, output):
         match = re.search(self.pattern, output, re.MULTILINE)

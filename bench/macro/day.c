@@ -195,7 +195,7 @@ int main(int argc, char **argv)
 	static const char usage[] = "day [MIB [SECONDS [SEED]]]";
 	size_t mib = number(argc, argv, 1, 128, usage), max_sessions;
 	double sum = 0;
-	int nr = 0;
+	unsigned nr = 0;
 
 	tick_seconds = (double)number(argc, argv, 2, 60, usage) / TICKS;
 	share = (mib << 20) / WORKERS;
@@ -213,15 +213,19 @@ int main(int argc, char **argv)
 	for (int i = 0; i < WORKERS; i++)
 		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
 			return 1;
-	for (unsigned tick = 2; tick < TICKS; tick += 2, nr++) {
+	for (unsigned tick = 2; tick < TICKS; tick += 2) {
 		size_t alive;
 
 		wait_for(tick);
 		alive = live;
-		sum += (double)trace(alive, tables_resident()) / (double)alive;
+		if (alive) {		/* else no worker has begun */
+			sum += (double)trace(alive, tables_resident()) / (double)alive;
+			nr++;
+		}
 	}
 	for (int i = 0; i < WORKERS; i++)
 		pthread_join(workers[i].thread, NULL);
+	trace(live, tables_resident());
 	printf("day %.3f resident/live\n", sum / nr);
 	return 0;
 }

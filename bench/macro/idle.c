@@ -62,6 +62,6 @@ int main(int argc, char **argv)
 		if (resident < SMALL && fell == 999)
 			fell = seconds() - start + 0.001;	/* a figure is above 0 */
 	}
-	printf("below %.2f s\nresident %ld KiB\n", fell, resident / 1024);
+	printf("below %.3f s\nresident %ld KiB\n", fell, resident / 1024);
 	return 0;
 }
