@@ -16,10 +16,13 @@ class Field:
         self.workloads, samples = document["workloads"], document["samples"]
         self.units = {row: unit for w in self.workloads.values() for row, unit in w["units"].items()}
         self.time_group = {row: w["group"] for w in self.workloads.values() for row in w["units"]}
-        self.memory_group = {name: w["group"] for name, w in self.workloads.items()}
+        self.memory_units = {row: unit for w in self.workloads.values() for row, unit in w["memory_units"].items()}
+        self.memory_group = {row: w["group"] for w in self.workloads.values() for row in w["memory_units"]}
         self.time_series = {row: {a: [s["figures"][row] for s in samples[name][a]] for a in self.allocators}
                             for name, w in self.workloads.items() for row in w["units"]}
-        self.memory_series = {name: {a: [s["memory_kib"] / 1024 for s in by[a]] for a in self.allocators} for name, by in samples.items()}
+        self.memory_series = {row: {a: [s["memory"][row] for s in samples[name][a]] for a in self.allocators}
+                              for name, w in self.workloads.items() for row in w["memory_units"]}
+        self.traces = {name: {a: of[a][0]["trace"] if of[a] else [] for a in self.allocators} for name, of in samples.items()}
         columns = {a: (a, reference) for a in self.allocators}
         self.time = statistics.ratios(self.time_series, means(self.time_group), columns)
         self.memory = statistics.ratios(self.memory_series, means(self.memory_group), columns)
@@ -74,6 +77,10 @@ class Field:
         return {"throughput": statistics.estimate([[math.log(1000 / v) for v in ns]]),
                 "memory": statistics.estimate([[math.log(v) for v in mib]])} if ns else None
 
+    def stories(self):
+        """{workload: {allocator: [[seconds, resident, live]]}} of the first round, for those that tell one."""
+        return {name: by for name, by in self.traces.items() if any(by.values())}
+
 
 def means(group):
     """The rows of each geometric mean whose groups have all been run; group: {row: its group}."""
@@ -85,7 +92,7 @@ def panels(field):
     """What to plot: (title, rows) for each group, time and memory, and for the geometric means."""
     found = []
     for group in [*dict.fromkeys(field.memory_group.values()), None]:
-        for what, rows, of in (("time", field.time, field.time_group), ("peak resident memory", field.memory, field.memory_group)):
+        for what, rows, of in (("time", field.time, field.time_group), ("memory", field.memory, field.memory_group)):
             chosen = {row: by for row, by in rows.items() if of.get(row) == group}
             if chosen:
                 found.append((f"{group or 'geometric means'}: {what}, ratio to {field.reference}", chosen))

@@ -68,12 +68,12 @@ class Runner:
             return dict(zip(FIELDS, map(int, file.read().split())))
 
     def run(self, workload, allocator):
-        """One run: launch's fields, "figures" (a number for each row) and "memory_kib"; RuntimeError when it failed."""
+        """One run: launch's fields, "figures" and "memory" (a number for each row), "trace"; RuntimeError when it failed."""
         for step in workload.setup:
             workloads.SETUP[step](self.places["work"])
         cwd = workload.cwd.format(**self.places) or self.places["work"]
-        if workload.name == "redis":
-            printed = self.run_redis(workload, allocator)
+        if workload.client:
+            printed = self.served(workload, allocator, cwd)
         else:
             self.launched(workload, allocator, cwd)
             printed = None
@@ -84,7 +84,8 @@ class Runner:
             with open(self.output, errors="replace") as file:
                 printed = file.read()
         sample["figures"] = workload.figures(sample, printed)
-        sample["memory_kib"] = workload.memory(sample, printed)
+        sample["memory"] = workload.memory(sample, printed)
+        sample["trace"] = workload.trace(printed or "")
         return sample
 
     def launched(self, workload, allocator, cwd):
@@ -100,28 +101,26 @@ class Runner:
             raise RuntimeError(f"{workload.name} under {allocator.name}: {message[-300:].decode(errors='replace')}")
         self.message = message[-300:].decode(errors='replace')
 
-    def run_redis(self, workload, allocator):
-        """The server alone has the allocator; the client and its fixed mix of commands are bare."""
+    def served(self, workload, allocator, cwd):
+        """The server alone has the allocator; the client, its own command, is bare. What the client printed."""
         sock = os.path.join(self.places["work"], "sock")
-        client = ["redis-cli", "-s", sock]
-        server = subprocess.Popen(self.command(workload, allocator), cwd=self.places["work"],
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        control = ["redis-cli", "-s", sock]
+        server = subprocess.Popen(self.command(workload, allocator), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             for _ in range(100):
-                if subprocess.run([*client, "ping"], capture_output=True).stdout == b"PONG\n":
+                if subprocess.run([*control, "ping"], capture_output=True).stdout == b"PONG\n":
                     break
                 time.sleep(0.05)
-            done = subprocess.run(["redis-benchmark", "-s", sock, "-r", "100000", "-n", "100000", "-q", "-P", "16",
-                                   "lpush", "__rand_int__", "1", "2", "3", "4", "5"],
-                                  capture_output=True, timeout=self.seconds)
+            done = subprocess.run(workloads.split(workload.client, self.places), capture_output=True, timeout=self.seconds)
         finally:
-            subprocess.run([*client, "shutdown", "nosave"], capture_output=True)
+            subprocess.run([*control, "shutdown", "nosave"], capture_output=True)
             try:
                 server.wait(20)
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
-                raise RuntimeError(f"redis under {allocator.name}: the server did not end") from None
+                raise RuntimeError(f"{workload.name} under {allocator.name}: the server did not end") from None
+        self.message = done.stderr[-300:].decode(errors="replace")
         return done.stdout.decode(errors="replace").replace("\r", "\n")
 
     def is_loaded(self, allocator):
@@ -135,9 +134,14 @@ class Runner:
 
 
 def middle(visits):
-    """One sample from those of several visits: the median of each number in it."""
-    return {key: middle([v[key] for v in visits]) if isinstance(value, dict) else statistics.median([v[key] for v in visits])
-            for key, value in visits[0].items()}
+    """One sample from those of several visits: the median of each number in it, and the first one's trace."""
+    def of(key, value):
+        if isinstance(value, list):
+            return value
+        values = [v[key] for v in visits]
+        return middle(values) if isinstance(value, dict) else statistics.median(values)
+
+    return {key: of(key, value) for key, value in visits[0].items()}
 
 
 def rounds(runner, table, allocators, count, seed, progress):

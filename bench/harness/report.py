@@ -93,7 +93,7 @@ def bars(block, title, rows, allocators):
     data = data_block(block, {quoted(row): [by[a] for a in allocators] for row, by in rows.items()})
     top = max(1.0, *(e.high for by in rows.values() for e in by.values() if e))
     drawn = [f"{block} using {2 + 3 * n}:{3 + 3 * n}:{4 + 3 * n}:xtic(1) title {quoted(name)} lc rgb \"{COLOURS[n % len(COLOURS)]}\""
-             for n, name in enumerate(allocators)]
+             for n, name in enumerate(allocators) if any(by[name] for by in rows.values())]
     return data, [f"set title {quoted(title)}", f"set yrange [0:{min(top * 1.05, BAR_CEILING):.2f}]",
                   "plot 1 with lines lc rgb \"black\" dt 2 notitle, " + ", \\\n     ".join(drawn)]
 
@@ -107,6 +107,17 @@ def lines(block, title, points, allocators):
     return data, [f"set title {quoted(title)}", f"set yrange [0:{top * 1.05:.2f}]", f"set xtics ({', '.join(map(str, points))})",
                   f"set xrange [{min(points) / math.sqrt(2):.2f}:{max(points) * math.sqrt(2):.2f}]",
                   "plot " + ", \\\n     ".join(drawn)]
+
+
+def story(block, title, by):
+    """Commands and data as of bars(): resident MiB over the seconds, a line for each allocator, and what is live."""
+    told = {a: points for a, points in by.items() if points}
+    data = [line for n, points in enumerate(told.values())
+            for line in (f"{block}_{n} << EOD", *(" ".join(f"{v:.2f}" for v in point) for point in points), "EOD")]
+    drawn = [f"{block}_{n} using 1:2 with lines lw 1.5 lc rgb \"{COLOURS[list(by).index(a) % len(COLOURS)]}\" title {quoted(a)}"
+             for n, a in enumerate(told)]
+    drawn.append(f"{block}_0 using 1:3 with lines lw 1.5 dt 2 lc rgb \"black\" title \"live\"")
+    return data, [f"set title {quoted(title)}", "set yrange [0:*]", "set xrange [0:*]", "plot " + ", \\\n     ".join(drawn)]
 
 
 def gnuplot(path, size, columns, settings, panels):
@@ -143,3 +154,9 @@ def plot_curves(path, curves, allocators):
             chosen = {n: {a: by[a] and by[a][part] for a in allocators} for n, by in points.items()}
             panels.append(lines(f"$curve{len(panels)}", f"{curve}: {what} over threads", chosen, allocators))
     return gnuplot(path, (1200, 420 * len(curves)), 2, ["set logscale x 2", "set xlabel \"threads\""], panels)
+
+
+def plot_stories(path, stories):
+    """stories: as Field.stories() gives them, one panel a workload."""
+    panels = [story(f"$story{n}", f"{name}: resident MiB over the seconds", by) for n, (name, by) in enumerate(stories.items())]
+    return gnuplot(path, (1200, 400 * len(panels)), 1, ["set xlabel \"seconds\""], panels)

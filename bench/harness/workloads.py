@@ -6,7 +6,8 @@ A workload is one command that is run under every allocator. Its measure is
   wall     elapsed time: where waiting is the point,
   printed  what the program prints, lower is better, one figure or several, each a row of the table of times
            (for a fixed duration: the inverse of its throughput).
-Its memory is the peak resident size, or what the program prints if that tells more.
+Its memory is the peak resident size, or what the program prints if that tells more, each figure a row of the table of
+memory. A program may tell its story for the plots over time: lines "at SECONDS RESIDENT LIVE", in MiB.
 In a command {build} is the folder of the built micro programs, {src} the sources, {work} a folder for the run's
 own files, {mb} the mimalloc-bench folder, {n} the number of CPUs.
 """
@@ -23,12 +24,13 @@ class Figure:
     pattern: str                # a regular expression whose first group is the figure
     unit: str = "s"
     inverse: bool = False       # it is a throughput: take its inverse
+    scale: float = 1            # of what is printed, to get its unit
 
     def read(self, output):
         match = re.search(self.pattern, output, re.MULTILINE)
         if not match or not float(match.group(1)) > 0:
             raise ValueError(f"{self.row}: no figure in its output: {output[-200:]!r}")
-        value = float(match.group(1))
+        value = self.scale * float(match.group(1))
         return 1 / value if self.inverse else value
 
 
@@ -39,7 +41,8 @@ class Workload:
     command: str
     printed: tuple = ()         # Figures
     wall: bool = False
-    resident: str = ""          # a pattern: the output tells what is resident, in KiB
+    resident: tuple = ()        # Figures of memory; without any it is the peak resident size, in MiB
+    client: str = ""            # the command is a server, and ends after this one; it is the client's output that is read
     series: tuple = ()          # (curve, number of threads): a point in the plots over the number of threads
     times: int = 1              # runs a visit, of which the median is taken
     visits: int = 1             # to each allocator a round, taking turns; again the median
@@ -49,10 +52,11 @@ class Workload:
     env: dict = field(default_factory=dict)
     stdin: str = ""
     cwd: str = ""
+    traced: bool = False        # its output has a story
     own_allocator: bool = False  # links an allocator of its own: for the reference libc itself is preloaded
 
     def argv(self, places):
-        return [part.format(**places) for part in shlex.split(self.command)]
+        return split(self.command, places)
 
     def missing(self, places):
         """The first thing that this workload lacks here, or None."""
@@ -72,8 +76,13 @@ class Workload:
         return {f.row: f.unit for f in self.printed} or {self.name: "s"}
 
     @property
+    def memory_units(self):
+        """{row: unit} of its memory."""
+        return {f.row: f.unit for f in self.resident} or {self.name: "MiB"}
+
+    @property
     def is_read(self):
-        return bool(self.printed or self.resident)
+        return bool(self.printed or self.resident or self.traced)
 
     def figures(self, sample, output):
         """{row: number}, from launch's fields and the program's output; ValueError when one is not there."""
@@ -83,7 +92,13 @@ class Workload:
         return {self.name: wall if self.wall else max(cpu, 1e-6)}
 
     def memory(self, sample, output):
-        return Figure(self.name, self.resident).read(output) if self.resident else sample["maxrss_kib"]
+        """{row: number}, as of figures()."""
+        return {f.row: f.read(output) for f in self.resident} or {self.name: sample["maxrss_kib"] / 1024}
+
+    def trace(self, output):
+        """[[seconds, resident, live]], in MiB; empty when the program tells none."""
+        points = re.findall(r"^at ([0-9.]+) ([0-9.]+) ([0-9.]+)$", output, re.MULTILINE) if self.traced else []
+        return [[float(number) for number in point] for point in points]
 
 
 @dataclass
@@ -105,6 +120,10 @@ MEANS = {"micro": ("micro",), "startup": ("startup",), "scaling": ("scaling",), 
 PROGRAMS = MEANS["programs"]
 
 
+def split(command, places):
+    return [part.format(**places) for part in shlex.split(command)]
+
+
 def in_path(program):
     return any(os.access(os.path.join(d, program), os.X_OK) for d in os.environ.get("PATH", "").split(":"))
 
@@ -112,6 +131,10 @@ def in_path(program):
 def result(row, label, unit):
     """A line that bench.h's report() prints."""
     return Figure(row, rf"^{re.escape(label)} ([0-9.]+)", unit)
+
+
+def kib(row, label):
+    return Figure(row, rf"^{label} ([0-9.]+) KiB", "MiB", scale=1 / 1024)
 
 
 def micro(name, command, group="micro", unit="ns/pair", rows=None, **more):
@@ -148,7 +171,7 @@ SCALING += [micro(f"xthread-{n}", f"xthread {n // 2} 4000000", "scaling", series
 
 
 def sleepers(name, options):
-    return Workload(name, "sleepers", "{build}/bench/micro/sleepers " + options, resident=r"^over ([0-9.]+)", rounds=3)
+    return Workload(name, "sleepers", "{build}/bench/micro/sleepers " + options, resident=(kib(name, "over"),), rounds=3)
 
 
 SLEEPERS = [
@@ -172,8 +195,25 @@ MACRO = [
     Workload("sort", "macro", "sort --parallel={n} -S 200M -k2,2 {work}/lines -o {work}/sorted", setup=("lines",)),
     Workload("node", "macro", "node {src}/tests/preload/workers.js 30"),
     Workload("redis", "macro", "redis-server --port 0 --unixsocket {work}/sock --save '' --appendonly no",
-             (Figure("redis", r"([0-9.]+) requests per second", "s a request", inverse=True),),
-             needs=("redis-benchmark", "redis-cli"), own_allocator=True),
+             (Figure("redis", r"([0-9.]+) requests per second", "s a request", inverse=True),), own_allocator=True,
+             needs=("redis-benchmark", "redis-cli"),
+             client="redis-benchmark -s {work}/sock -r 100000 -n 100000 -q -P 16 lpush __rand_int__ 1 2 3 4 5"),
+]
+
+
+def home(name, command, printed=(), resident=(), **more):
+    """Does memory go home? Long and much alike, with the story of what is resident and live."""
+    return Workload(name, "home", command, printed, resident=resident, rounds=3, traced=True, **more)
+
+
+HOME = [
+    home("ratchet", "{build}/bench/macro/ratchet 128 10",
+         resident=tuple(result(f"ratchet-{n}", f"ratchet-{n}", "resident/live") for n in (1, 2))),
+    home("idle", "{build}/bench/macro/idle 1024 10", (result("idle-below-32", "below", "s"),), (kib("idle", "resident"),)),
+    home("day", "{build}/bench/macro/day 128 60", resident=(result("day", "day", "resident/live"),)),
+    home("redis-lru", "redis-server --port 0 --unixsocket {work}/sock --save '' --appendonly no --maxmemory 100mb "
+         "--maxmemory-policy allkeys-lru", (result("redis-lru-inserts", "inserts", "s"),), (kib("redis-lru", "resident"),),
+         client="/usr/bin/python3 {src}/bench/macro/inserts.py {work}/sock 700000 10", needs=("redis-cli",), own_allocator=True),
 ]
 
 
@@ -268,7 +308,7 @@ SETUP = {"repository": repository, "lines": lines, "puzzle": puzzle}
 
 
 def table(mimalloc_bench):
-    found = MICRO + TAIL + STARTUP + SCALING + SLEEPERS + MACRO + (MIMALLOC_BENCH if mimalloc_bench else [])
+    found = MICRO + TAIL + STARTUP + SCALING + SLEEPERS + HOME + MACRO + (MIMALLOC_BENCH if mimalloc_bench else [])
     rows = [row for w in found for row in w.units]
     assert len(set(rows)) == len(rows), "two workloads have the same row"
     return found

@@ -2,6 +2,7 @@
 """The benchmarks measure what they say: the statistics on made-up rounds, the micro programs in small, one real round."""
 # timeout: 240
 
+import dataclasses
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 LIB, SRC, BUILD = os.environ["LIBKMM"], os.environ["top_srcdir"], os.environ["top_builddir"]
@@ -19,7 +21,7 @@ JSON, PLOT = os.path.join(TMP, "run.json"), os.path.join(TMP, "run.svg")
 sys.path.insert(0, os.path.join(SRC, "bench"))
 sys.dont_write_bytecode = True
 
-from harness import statistics  # noqa: E402
+from harness import measure, statistics, workloads  # noqa: E402
 
 failures = 0
 
@@ -42,7 +44,7 @@ def compare(*args):
 
 # --- statistics ---
 
-def made_up(rounds, ratios, rows, seed, broken=()):
+def made_up(rounds, ratios, rows, seed, broken=(), trace=()):
     """A document as compare writes it. Rounds differ by up to a factor of three, allocators within one by 1 %."""
     rnd = random.Random(seed)
     samples = {row: {a: [] for a in ratios} for row in rows}
@@ -52,17 +54,17 @@ def made_up(rounds, ratios, rows, seed, broken=()):
             for a, ratio in ratios.items():
                 if (row, a) not in broken:
                     value = weather * ratio * math.exp(rnd.gauss(0, 0.01))
-                    samples[row][a].append({"figures": {row: value}, "memory_kib": 1024 * value})
+                    samples[row][a].append({"figures": {row: value}, "memory": {row: value}, "trace": trace})
     return {"host": {"kernel": "0", "machine": "none", "libc": "none", "cpus": 1, "load": 0}, "rounds": rounds, "failures": [],
             "allocators": {a: {"path": None, "env": {}, "packaged": a == "same"} for a in ratios},
-            "workloads": {row: {"group": "macro", "measure": "cpu", "units": {row: "s"}, "series": [], "command": row} for row in rows},
+            "workloads": {row: {"group": "macro", "measure": "cpu", "units": {row: "s"}, "memory_units": {row: "MiB"}, "series": [], "command": row} for row in rows},
             "samples": samples}
 
 
-def summary_of(document):
+def summary_of(document, *args):
     with open(JSON, "w") as out:
         json.dump(document, out)
-    status, out, err = compare("--from-json", JSON, "--json", JSON, "--no-plot")
+    status, out, err = compare("--from-json", JSON, "--json", JSON, *(args or ["--no-plot"]))
     check(status == 0, f"--from-json: status {status}: {err}")
     with open(JSON) as file:
         return json.load(file)["summary"], out
@@ -111,32 +113,98 @@ SMALL = {
 }
 
 
-def run_micro(command, **env):
+def run_program(command, **env):
+    """Its figures, without the lines of a story, and what it said on stderr and stdout."""
     name, *args = command.split()
-    done = subprocess.run([os.path.join(BUILD, "bench/micro", name), *args], capture_output=True, text=True, timeout=60, check=False,
+    done = subprocess.run([os.path.join(BUILD, "bench", name if "/" in name else f"micro/{name}"), *args], capture_output=True, text=True, timeout=60, check=False,
                           env={**os.environ, **env})
     check(done.returncode == 0, f"{command}: status {done.returncode}: {done.stderr[-300:]}")
-    return dict(re.findall(r"^(\S+) ([0-9.]+) \S+", done.stdout, re.MULTILINE)), done.stderr
+    return dict(re.findall(r"^(?!at )(\S+) ([0-9.]+) \S+", done.stdout, re.MULTILINE)), done.stderr, done.stdout
 
 
 def check_programs():
     for command, names in SMALL.items():
-        figures, _ = run_micro(command, LD_PRELOAD=LIB)
+        figures, *_ = run_program(command, LD_PRELOAD=LIB)
         check(list(figures) == names, f"{command} prints {list(figures)}, expected {names}")
-    figures, _ = run_micro("sleepers -t 50 -l 8 -w 0")
+    figures, *_ = run_program("sleepers -t 50 -l 8 -w 0")
     check(50 * 8 <= float(figures["live"]) <= 50 * 12, f"50 threads that keep 8 KiB each have {figures['live']} KiB")
     check(50 * 4 <= float(figures["stacks"]) <= 50 * 64, f"50 threads have stacks of {figures['stacks']} KiB")
 
     # A vector grows by moved pages: none is faulted in twice, and the calls are counted.
-    figures, err = run_micro("grow 128", LD_PRELOAD=LIB, KMM_STATS="json")
+    figures, err, _ = run_program("grow 128", LD_PRELOAD=LIB, KMM_STATS="json")
     moved = re.search(r'"vmalloc_mremap":\s*([0-9]+)', err)
     check(float(figures["faults"]) < 1.1, f"{figures['faults']} faults for each page of a vector that grows")
     check(moved and int(moved[1]) > 0, "no vmalloc_mremap is counted for a vector that grows to 128 MiB")
 
-    for command in ("lifo 0", "random 10 20 8", "larson 600", "xthread 600", "sleepers -k 0"):
+    for command in ("lifo 0", "random 10 20 8", "larson 600", "xthread 600", "sleepers -k 0", "macro/ratchet 0", "macro/idle x", "macro/day -3"):
         name, *args = command.split()
-        done = subprocess.run([os.path.join(BUILD, "bench/micro", name), *args], capture_output=True, text=True, timeout=60, check=False)
-        check(done.returncode == 2 and name in done.stderr, f"{command}: status {done.returncode}, {done.stderr!r}")
+        path = os.path.join(BUILD, "bench", name if "/" in name else f"micro/{name}")
+        done = subprocess.run([path, *args], capture_output=True, text=True, timeout=60, check=False)
+        check(done.returncode == 2 and os.path.basename(name) in done.stderr, f"{command}: status {done.returncode}, {done.stderr!r}")
+
+
+def check_story(what, story, last_live):
+    """story: [[seconds, resident, live]] of a program that ends with so many MiB alive, and had more."""
+    times = [seconds for seconds, _, _ in story]
+    check(len(story) >= 5 and times == sorted(times), f"{what}: a story of {len(story)} points at {times[:9]}")
+    check(all(resident > 0.1 for _, resident, _ in story) and near(story[-1][2] + 0.01, last_live + 0.01, 0.2),
+          f"{what}: ends at {story[-1:]}, expected {last_live} MiB alive")
+
+
+def check_figures():
+    for inverse, expected in ((False, 4), (True, 0.25)):
+        value = workloads.mb("x", "x", r"n ([0-9]+)", inverse=inverse).printed[0].read("n 4")
+        check(value == expected, f"4 is read as {value}, expected {expected}")
+    check(workloads.kib("x", "resident").read("resident 2048 KiB") == 2, "2048 KiB are not read as 2 MiB")
+
+
+def check_home():
+    """The programs of memory that goes home, in small; with libkmm and with the C library."""
+    reader = workloads.Workload("story", "", "", traced=True)
+    for env in ({"LD_PRELOAD": LIB}, {}):
+        figures, _, out = run_program("macro/ratchet 8 1", **env)
+        check(list(figures) == ["ratchet-1", "ratchet-2"] and all(1 < float(v) < 40 for v in figures.values()), f"ratchet: {figures}")
+        check_story("ratchet", reader.trace(out), 0.8)
+        figures, _, out = run_program("macro/idle 16 1", **env)
+        check(list(figures) == ["peak", "below", "resident"] and 16 << 10 < float(figures["peak"]) < 40 << 10
+              and float(figures["below"]) < 1 and 100 < float(figures["resident"]) < 2 * float(figures["peak"]), f"idle: {figures}")
+        check_story("idle", reader.trace(out), 0)
+        figures, _, out = run_program("macro/day 4 1", **env)
+        check(list(figures) == ["day"] and 1 < float(figures["day"]) < 20, f"day: {figures}")
+        check_story("day", reader.trace(out), 1.04)
+        loudest, quietest = (f(live for _, _, live in reader.trace(out)) for f in (max, min))
+        check(3 * quietest < loudest, f"day: {quietest} MiB alive by night, {loudest} at noon")
+    check_served()
+
+
+def check_served():
+    """The server is measured and the client runs bare: the redis row, with few keys."""
+    if not shutil.which("redis-server") or not shutil.which("redis-cli"):
+        return
+    row = next(w for w in workloads.HOME if w.name == "redis-lru")
+    small = dataclasses.replace(row, client=row.client.replace("700000 10", "7000 1"))
+    check(small.client != row.client, f"the client's arguments are others now: {row.client}")
+    with tempfile.TemporaryDirectory(dir=TMP) as work:
+        runner = measure.Runner({"build": BUILD, "src": SRC, "work": work, "n": 1, "n2": 2, "mb": "/nonexistent"}, 60)
+        sample = runner.run(small, measure.Allocator("kmm", LIB))
+    check(sample["figures"]["redis-lru-inserts"] < 30 and 2 < sample["memory"]["redis-lru"] < 60, f"redis-lru: {sample}")
+    check_story("redis-lru", sample["trace"], sample["trace"][-2][2])
+    check(sample["trace"][-1][2] > sample["trace"][0][2] + 2, f"redis-lru: 7,000 keys leave no trace: {sample['trace']}")
+
+
+def check_plot_of_stories():
+    trace = [[0.0, 5.0, 4.0], [1.0, 8.0, 7.0], [2.0, 6.0, 1.0]]
+    summary_of(made_up(2, {"glibc": 1.0, "kmm": 0.8, "same": 0.8}, ["a"], 5, {("a", "same")}, trace), "--plot", PLOT)
+    if shutil.which("gnuplot"):
+        with open(PLOT.replace(".svg", "-time.svg")) as file:
+            svg = file.read()
+        check(all(text in svg for text in ("a: resident MiB over the seconds", ">glibc<", ">kmm<", ">live<")) and ">same<" not in svg,
+              "the plot over time does not show what it should")
+
+
+def check_reclaim_off():
+    status, out, _ = compare("--list", "--reclaim-off", "--only", "home")
+    check(status == 0 and re.search(rf"^  kmm-off +{LIB}$", out, re.MULTILINE), f"--reclaim-off: status {status}, {out}")
 
 
 # --- one real round ---
@@ -155,7 +223,7 @@ def check_round():
     check(set(run["summary"]["memory"]) == {"fifo", "tail", "start-true", "larson-2", "larson-8", "mean of scaling"}, "rows of the memory")
     for name, by in run["samples"].items():
         for a, samples in by.items():
-            check(len(samples) == 1 and samples[0]["memory_kib"] > 500 and all(v > 0 for v in samples[0]["figures"].values()),
+            check(len(samples) == 1 and all(v > 0.5 for v in samples[0]["memory"].values()) and all(v > 0 for v in samples[0]["figures"].values()),
                   f"{name} under {a}: {samples}")
     larson = run["summary"]["curves"]["larson"]
     check(set(larson) == {"2", "8"} and larson["8"]["kmm"]["throughput"]["ratio"] > 0.1 and larson["8"]["kmm"]["memory"]["ratio"] > 1,
@@ -185,6 +253,10 @@ def check_failures():
 
 check_statistics()
 check_programs()
+check_figures()
+check_home()
+check_plot_of_stories()
+check_reclaim_off()
 check_round()
 check_failures()
 sys.exit(failures != 0)
