@@ -36,12 +36,14 @@ typedef u32 map_entry_t;
 #define MAP_CLASS_MASK	0x7fu
 #define MAP_SLOT_MASK	0xffffu
 #define SLOT_REMOTE	0x80u
+#define MAP_COLOUR_SHIFT 8
 #define MAP_HOME_SHIFT	16
+#define NR_COLOURS	256u	/* 0: the root group */
 #define MAP_CLASS_LARGE	127u
 
 static inline map_entry_t make_map_entry(unsigned cls, unsigned colour, unsigned home)
 {
-	return cls | colour << 8 | (map_entry_t)home << MAP_HOME_SHIFT;
+	return cls | colour << MAP_COLOUR_SHIFT | (map_entry_t)home << MAP_HOME_SHIFT;
 }
 
 /*

@@ -5,6 +5,7 @@
 #ifndef KMM_MM_KMALLOC_H
 #define KMM_MM_KMALLOC_H
 
+#include "arch/percpu_ops.h"
 #include "base/align.h"
 #include "base/types.h"
 
@@ -28,12 +29,22 @@ struct kmem_cache {
 extern struct kmem_cache kmalloc_caches[NR_KMALLOC_CLASSES];
 
 /*
+ * Whoever is given a class below this line may be given one of a memory group: cls | colour << MAP_COLOUR_SHIFT, which is
+ * the number of its slots. Colour 0, the root group's, is the plain class.
+ */
+static inline struct kmem_cache *cache_of(unsigned cls)
+{
+	return &kmalloc_caches[cls & MAP_CLASS_MASK];
+}
+
+/*
  * Size to class. Up to 1 KiB in steps of 16 bytes, beyond in eighths of a power of two. Whoever must see every
- * allocation (profile, groups) points the entries to class 0, whose slot always leads to the slow path.
+ * allocation (profile, groups) points the entries of size_index, which the fast paths read, to class 0, whose slot always
+ * leads to the slow path; those of kmalloc_index stay.
  */
 #define SIZE_INDEX_SMALL 1024u
 #define SIZE_INDEX_ENTRIES (65 + 8 * 8)
-extern u8 size_index[SIZE_INDEX_ENTRIES];
+extern u8 size_index[SIZE_INDEX_ENTRIES], kmalloc_index[SIZE_INDEX_ENTRIES];
 
 /* Index into size_index for sizes above SIZE_INDEX_SMALL and up to KMALLOC_MAX_SIZE. */
 static __always_inline size_t size_index_large(size_t n)
@@ -46,7 +57,7 @@ static __always_inline size_t size_index_large(size_t n)
 /* n at most KMALLOC_MAX_SIZE. */
 static __always_inline unsigned kmalloc_class(size_t n)
 {
-	return size_index[likely(n <= SIZE_INDEX_SMALL) ? (n + 15) >> 4 : size_index_large(n)];
+	return kmalloc_index[likely(n <= SIZE_INDEX_SMALL) ? (n + 15) >> 4 : size_index_large(n)];
 }
 
 /* The largest size that leads to entry i. */

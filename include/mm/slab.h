@@ -33,7 +33,20 @@ _Static_assert(sizeof(struct kmem_cache_node) == 64, "a node is one cache line")
 /* Homes 0 .. max_percpu_areas-1 are CPUs; beyond are cache domains, for slabs that were given up. */
 #define HOME_DOMAIN	0xff00u
 #define NR_DOMAINS	128u
-struct kmem_cache_node *get_node(unsigned home, unsigned cls);	/* NULL if that home has no area yet */
+struct kmem_cache_node *__get_node(unsigned home, unsigned cls);
+/* NULL if that home has no node yet; a CPU that is online has, of every group that is. */
+static inline struct kmem_cache_node *get_node(unsigned home, unsigned cls)
+{
+	if (likely(home < HOME_DOMAIN && cls < NR_KMALLOC_CLASSES))
+		return (struct kmem_cache_node *)percpu_at(home, PERCPU_NODES) + cls;
+	return __get_node(home, cls);
+}
+
+/* Makes slots and nodes of a memory group on every CPU, for ever. 0 or -ENOMEM. Inside the gate; the caller serialises. */
+int colour_online(unsigned colour);
+bool colour_is_online(unsigned colour);
+/* All groups that have ever been, the root group first. */
+#define for_each_colour(c) for (unsigned c = 0; c < NR_COLOURS; c++) if (colour_is_online(c))
 
 /* --- sheaves ------------------------------------------------------------------------------------------ */
 /*
@@ -73,7 +86,7 @@ static inline struct sheaf *sheaf_below(const struct sheaf *sh)
 /* The place of the first object of a sheaf of class cls. */
 static inline void **sheaf_bottom(struct sheaf *sh, unsigned cls)
 {
-	return &sh->slot[SHEAF_SLOTS - kmalloc_caches[cls].sheaf_capacity];
+	return &sh->slot[SHEAF_SLOTS - cache_of(cls)->sheaf_capacity];
 }
 
 /* --- the allocator ------------------------------------------------------------------------------------ */
@@ -116,7 +129,9 @@ void classify_address(const void *p, struct addr_info *info);
 
 /* Takes every sheaf of the CPU (area) back into slabs. Needs no cooperation of its threads. Inside the gate. */
 void drain_cpu(unsigned cpu);
-/* All CPUs, all barns; empty slabs go to the page allocator. Inside the gate. */
+/* The same of all CPUs for one memory group, with one membarrier, and its barns and empty slabs. Inside the gate. */
+void drain_colour(unsigned colour);
+/* All CPUs, all groups, all barns; empty slabs go to the page allocator. Inside the gate. */
 void kmem_cache_shrink_all(void);
 /* Empty slabs alone; true if there was one. Inside the gate. */
 bool kmem_cache_reap(void);
@@ -125,8 +140,8 @@ bool kmem_cache_reap(void);
 struct slabinfo {
 	u64 nr_slabs, nr_objects, nr_free, nr_sheaf, nr_barn;	/* objects: total, free in slabs, in sheaves, in barns */
 };
-void get_slabinfo(unsigned cls, struct slabinfo *si);
-
+void get_slabinfo(unsigned cls, struct slabinfo *si);	/* of all memory groups */
+void get_colour_slabinfo(unsigned cls, unsigned colour, struct slabinfo *si);
 u64 nr_shrunk_pages(void);	/* that have gone home out of slabs in use (slab_reclaim.c) */
 
 /* Whole-structure check of every slab, node and sheaf; the world should be quiet. BUGs when wrong. */

@@ -3,7 +3,7 @@
  * percpu.h - one area per CPU at percpu_hot.base + (cpu << PERCPU_SHIFT). Kernel: mm/percpu.c.
  *
  *   0                PERCPU_STATIC                                           1 MiB
- *   | sheaf slots    | struct pcpu | nodes (mm/slab.h) | dynamic ...          |
+ *   | sheaf slots    | struct pcpu | nodes (mm/slab.h) | captured | dynamic ... |
  *
  * "cpu" is the index of an area: the kernel's mm_cid (dense) where rseq has it, else the CPU number, or in the
  * lock mode the number of the core. Areas come online in order, when a slow path first runs on them.
@@ -16,6 +16,7 @@
 #include "page/vmstat.h"
 
 #define PERCPU_NODES	(PERCPU_STATIC + KIB(4))	/* where mm/ keeps the nodes of a CPU */
+#define PERCPU_CAPTURED	(PERCPU_STATIC + KIB(16))	/* what a drain has taken out of the slots */
 #define PERCPU_DYNAMIC	(PERCPU_STATIC + KIB(64))	/* alloc_percpu() */
 #define NR_PCP_ORDERS	4	/* page lists serve blocks of up to 32 KiB */
 
@@ -65,6 +66,8 @@ static inline struct pcpu *pcpu_of(unsigned cpu)
  */
 int percpu_online(unsigned cpu);
 extern int (*percpu_prepare)(unsigned cpu);
+/* Calls fn for each area that is online until it returns other than 0, and returns that; none comes online meanwhile. */
+int for_each_online_area(int (*fn)(unsigned cpu, void *arg), void *arg);
 
 /* The area of the caller, clamped to those online; 0 before boot. For lists where any CPU's will do. */
 static inline unsigned any_cpu(void)

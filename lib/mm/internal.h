@@ -31,6 +31,11 @@ void __isolate_slab(struct kmem_cache_node *n, struct page *slab);
 void putback_slab(struct page *slab);
 /* Homes in use, CPUs and cache domains: i counts from 0; false behind the last. */
 bool home_by_index(unsigned i, unsigned *home);
+/* The node of a cache domain, made if there is none; NULL: no memory. */
+struct kmem_cache_node *domain_node(unsigned domain, unsigned cls);
+/* The domain in which an area was last used. */
+unsigned domain_of_area(unsigned cpu);
+int nodes_prepare(unsigned cpu);		/* of all groups, for an area that comes online. 0 or -ENOMEM */
 
 /*
  * The pages of a slab that free() may be led to have map entries and, but for the first, PG_tail: all that objects lie in
@@ -40,15 +45,26 @@ bool home_by_index(unsigned i, unsigned *home);
 	for (u32 step_ = max((s)->size, (u32)PAGE_SIZE), end_ = (s)->size * (s)->nr_objects, off_ = step_,             \
 	     i = off_ >> PAGE_SHIFT; off_ < end_; off_ += step_, i = off_ >> PAGE_SHIFT)
 
+/* The class of a slab with its group. */
+static inline unsigned slab_cache(const struct page *slab)
+{
+	return slab->cls | (unsigned)slab->colour << MAP_COLOUR_SHIFT;
+}
+
 static inline u64 *slab_bits(struct page *slab)
 {
 	return slab->nr_objects <= 64 ? &slab->word : slab->bitmap;
 }
 
 /* --- sheaf.c -------------------------------------------------------------------------------------------- */
-void sheaves_prepare(unsigned cpu);
+void sheaves_prepare(unsigned cpu, unsigned colour);
 void free_object_slowpath(map_entry_t e, void *obj);
 void barn_flush(unsigned home, unsigned cls);
+/* top came out of a slot, with all that is below it. The caller is inside the gate and owns the sheaves. */
+void dispose_chain(unsigned slot, void **top);
+void forget_longer_chain(struct kmem_cache_node *n, unsigned cls);
+/* The holder may be what this thread's signal handler has interrupted: so not for ever. */
+bool lock_patiently(struct mutex *m, enum lock_class c);
 /* A CPU's slots that sheaves may stand in, numbered: the local ones of every class, then the remote ones. */
 #define NR_SHEAF_SLOTS (2 * NR_KMALLOC_CLASSES)
 #define NR_SHEAF_SLOT_WORDS DIV_ROUND_UP(NR_SHEAF_SLOTS, 64)
@@ -56,8 +72,10 @@ static inline unsigned sheaf_slot(unsigned i)
 {
 	return i < NR_KMALLOC_CLASSES ? i : (i - NR_KMALLOC_CLASSES) | SLOT_REMOTE;
 }
-/* As drain_cpu(), those of which the bit is set. */
-void drain_slots(unsigned cpu, const u64 wanted[NR_SHEAF_SLOT_WORDS]);
+
+/* --- drain.c -------------------------------------------------------------------------------------------- */
+/* As drain_cpu(), one group's slots of which the bit is set. */
+void drain_slots(unsigned cpu, unsigned colour, const u64 wanted[NR_SHEAF_SLOT_WORDS]);
 
 /* --- slab_reclaim.c ------------------------------------------------------------------------------------- */
 bool shrink_slabs(struct scan_control *sc);

@@ -20,17 +20,10 @@
  * Objects in a slot without SLOT_REMOTE have their home there (but for slabs that changed home since). Sheaf
  * memory is never used for anything else, so that an rseq section on a stale top reads harmless words.
  *
- * Draining another CPU (drain_cpu). The slot is exchanged atomically for the stop sheaf. A section of the owner that
- * had read the old top may still commit over it; membarrier(2) restarts all sections, and then we look again: if
- * the stop sheaf is gone, what stands there supersedes what we held. Only when it stayed is the captured sheaf
- * ours. The owner never replaces the stop sheaf. Modelled in tests/model/drain.pml.
- *
- *   owner: read top .. commit top'            drainer: xchg(stop) ; membarrier ; load == stop ?
- *
  * Signal handlers. A handler may interrupt a slow path of its own thread, which holds locks. It knows by gate_is_
  * inside(), and then only tries locks, takes a larger object if need be, and puts what it frees on a list (slub.c).
  *
- * Locks. node, one at a time; drain around drain_cpu(). Fork: everything happens inside the gate.
+ * Draining another CPU: drain.c. Locks. node, one at a time. Fork: everything happens inside the gate.
  *
  * Kernel counterpart. mm/slub.c: struct slub_percpu_sheaves, struct node_barn, barn_replace_empty_sheaf, __pcs_replace_
  * full_main. There a spare sheaf damps ping-pong; here the barn is as near.
@@ -42,7 +35,6 @@
 #include "base/bug.h"
 #include "mm/gate.h"
 #include "mm/mm_struct.h"
-#include "os/membarrier.h"
 #include "os/os.h"
 #include "page/memblock.h"
 #include "page/mmzone.h"
@@ -60,7 +52,6 @@
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
 struct sheaf stop_sheaf, boot_sheaf;
-static struct mutex drain_lock;
 static struct kmem_cache_node depot;	/* empty sheaves of all CPUs */
 static u64 chain_extra_bytes;		/* what all nodes' chain_extra may come to */
 
@@ -104,13 +95,13 @@ static void **sheaf_arm(struct sheaf *sh, unsigned cls, unsigned nr, unsigned ro
 /* How many full sheaves a CPU keeps below the one in use, and its barn takes. */
 static unsigned chain_max(struct kmem_cache_node *n, unsigned cls)
 {
-	return kmalloc_caches[cls].chain_max + READ_ONCE(n->chain_extra);
+	return cache_of(cls)->chain_max + READ_ONCE(n->chain_extra);
 }
 
 /* The room of a sheaf that becomes the lowest of a slot's chain. */
 static unsigned chain_room(unsigned cpu, unsigned slot)
 {
-	unsigned cls = slot & MAP_CLASS_MASK;
+	unsigned cls = slot & ~SLOT_REMOTE;
 
 	if (slot & SLOT_REMOTE)
 		return ROOM_FULL;
@@ -136,8 +127,7 @@ static struct sheaf *get_empty_sheaf(void)
 	return sh;
 }
 
-/* The holder may be what this thread's signal handler has interrupted: so not for ever. */
-static bool lock_patiently(struct mutex *m, enum lock_class c)
+bool lock_patiently(struct mutex *m, enum lock_class c)
 {
 	for (int tries = 0; tries < LOCK_TRIES; tries++) {
 		if (mutex_trylock(m, c))
@@ -219,16 +209,15 @@ static void send_home(unsigned cls, struct sheaf *sh, unsigned nr)
 		flush_sheaf(cls, sh, nr);
 }
 
-/* top came out of a slot, with all that is below it. The caller is inside the gate and owns the sheaves. */
-static void dispose_chain(unsigned slot, void **top)
+void dispose_chain(unsigned slot, void **top)
 {
-	unsigned cls = slot & MAP_CLASS_MASK;
+	unsigned cls = slot & ~SLOT_REMOTE;
 
 	while (!is_null_sheaf(top)) {
 		struct sheaf *sh = sheaf_of_top(top), *below = sheaf_below(sh);
 		unsigned nr = (unsigned)(top - sheaf_bottom(sh, cls));
 
-		VM_BUG_ON(nr > kmalloc_caches[cls].sheaf_capacity);
+		VM_BUG_ON(nr > cache_of(cls)->sheaf_capacity);
 		if (nr)
 			send_home(cls, sh, nr);
 		else
@@ -264,7 +253,7 @@ static struct sheaf *get_sibling_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
  */
 static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 {
-	const struct kmem_cache *s = &kmalloc_caches[cls];
+	const struct kmem_cache *s = cache_of(cls);
 	u64 heap = (zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages) << PAGE_SHIFT;
 	u64 bytes;
 	u32 more;
@@ -283,9 +272,9 @@ static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 	mutex_unlock(&n->lock, LOCK_node);
 }
 
-static void forget_longer_chain(struct kmem_cache_node *n, unsigned cls)
+void forget_longer_chain(struct kmem_cache_node *n, unsigned cls)
 {
-	const struct kmem_cache *s = &kmalloc_caches[cls];
+	const struct kmem_cache *s = cache_of(cls);
 
 	if (!READ_ONCE(n->chain_extra))
 		return;
@@ -313,7 +302,7 @@ static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 	if (!sh)
 		return NULL;
 	consider_longer_chain(get_node(cpu, cls), cls);
-	*nr = slab_alloc_bulk(cpu, cls, sheaf_bottom(sh, cls), kmalloc_caches[cls].sheaf_capacity);
+	*nr = slab_alloc_bulk(cpu, cls, sheaf_bottom(sh, cls), cache_of(cls)->sheaf_capacity);
 	if (!*nr) {
 		put_empty_sheaf(sh);
 		return NULL;
@@ -385,11 +374,11 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 static void dispose_overflow(unsigned cls, const struct chain_left *left)
 {
 	if (left->slot & SLOT_REMOTE) {
-		send_home(cls, left->sheaf, kmalloc_caches[cls].sheaf_capacity);
+		send_home(cls, left->sheaf, cache_of(cls)->sheaf_capacity);
 		return;
 	}
 	WRITE_ONCE(get_node(any_cpu(), cls)->overflowed, true);
-	flush_sheaf(cls, left->sheaf, kmalloc_caches[cls].sheaf_capacity);
+	flush_sheaf(cls, left->sheaf, cache_of(cls)->sheaf_capacity);
 }
 
 /*
@@ -398,7 +387,7 @@ static void dispose_overflow(unsigned cls, const struct chain_left *left)
  */
 static bool push_chain(map_entry_t e, void *obj, struct sheaf *sh, unsigned least)
 {
-	unsigned cls = e & MAP_CLASS_MASK;
+	unsigned cls = e & MAP_SLOT_MASK;
 	void **top = sheaf_arm(sh, cls, 1, 0);
 	struct chain_left left;
 
@@ -417,7 +406,7 @@ static bool push_chain(map_entry_t e, void *obj, struct sheaf *sh, unsigned leas
 /* The slot is still on the boot sheaf, or on the stop sheaf, or obj is on it already. */
 static void free_into_first_sheaf(map_entry_t e, void *obj)
 {
-	unsigned cls = e & MAP_CLASS_MASK, slot = e & MAP_SLOT_MASK;
+	unsigned cls = e & MAP_SLOT_MASK, slot = cls;
 	int cpu = cpu_area();
 	struct sheaf *sh = cpu < 0 ? NULL : get_empty_sheaf();
 	void **top, **old;
@@ -476,119 +465,15 @@ void barn_flush(unsigned home, unsigned cls)
 		flush_sheaf(cls, sh, nr);
 }
 
-/* Puts the stop sheaf into every slot wanted that holds something else; returns whether there was any. */
-static bool stop_slots(unsigned cpu, void **captured[NR_SHEAF_SLOTS], const u64 *wanted, bool first)
-{
-	void **stop = sheaf_full_top(&stop_sheaf), **boot = sheaf_full_top(&boot_sheaf);
-	bool any = false;
-
-	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
-		unsigned slot = sheaf_slot(i);
-		void ***where = percpu_slot(cpu, slot);
-
-		if ((slot & MAP_CLASS_MASK) == 0 || !(wanted[i / 64] >> (i % 64) & 1))
-			continue;
-		if (first) {
-			captured[i] = __atomic_load_n(where, __ATOMIC_ACQUIRE) == boot ? NULL
-				: __atomic_exchange_n(where, stop, __ATOMIC_SEQ_CST);
-			any |= captured[i] != NULL;
-		} else if (captured[i] && __atomic_load_n(where, __ATOMIC_SEQ_CST) != stop) {
-			captured[i] = __atomic_exchange_n(where, stop, __ATOMIC_SEQ_CST);
-			any = true;
-		}
-	}
-	return any;
-}
-
-/* membarrier(2) failed: what was captured goes back to where its owner has not been meanwhile. */
-static void restore_slots(unsigned cpu, void **captured[NR_SHEAF_SLOTS])
-{
-	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
-		void **stop = sheaf_full_top(&stop_sheaf);
-
-		if (captured[i])
-			__atomic_compare_exchange_n(percpu_slot(cpu, sheaf_slot(i)), &stop, captured[i], false,
-						    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-		captured[i] = NULL;
-	}
-}
-
-static void release_slots(unsigned cpu, void **captured[NR_SHEAF_SLOTS])
-{
-	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++)
-		if (captured[i])
-			__atomic_store_n(percpu_slot(cpu, sheaf_slot(i)), sheaf_full_top(&boot_sheaf), __ATOMIC_RELEASE);
-}
-
-void drain_slots(unsigned cpu, const u64 wanted[NR_SHEAF_SLOT_WORDS])
-{
-	void **captured[NR_SHEAF_SLOTS] = { NULL };
-	bool lock_mode = percpu_mode != PERCPU_MODE_RSEQ, any;
-
-	mutex_lock(&drain_lock, LOCK_drain);
-	if (lock_mode && !lock_patiently(percpu_lock(cpu), LOCK_percpu_area)) {
-		mutex_unlock(&drain_lock, LOCK_drain);
-		return;
-	}
-	any = stop_slots(cpu, captured, wanted, true);
-	while (any && !lock_mode) {
-		if (membarrier_rseq() != 0) {
-			restore_slots(cpu, captured);
-			break;
-		}
-		count_vm_event(VM_membarrier);
-		if (!stop_slots(cpu, captured, wanted, false))
-			break;
-		count_vm_event(VM_drain_repeat);
-	}
-	release_slots(cpu, captured);
-	if (lock_mode)
-		mutex_unlock(percpu_lock(cpu), LOCK_percpu_area);
-	mutex_unlock(&drain_lock, LOCK_drain);
-
-	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
-		unsigned slot = sheaf_slot(i);
-
-		if (!captured[i])
-			continue;
-		dispose_chain(slot, captured[i]);
-		if (!(slot & SLOT_REMOTE))
-			forget_longer_chain(get_node(cpu, slot), slot);
-	}
-	count_vm_event(VM_cpu_drain);
-}
-
-void drain_cpu(unsigned cpu)
-{
-	static const u64 all[NR_SHEAF_SLOT_WORDS] = { ~0ull, ~0ull, ~0ull, ~0ull };
-
-	drain_slots(cpu, all);
-}
-
-void kmem_cache_shrink_all(void)
-{
-	unsigned home;
-
-	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)
-		drain_cpu(cpu);
-	for (unsigned i = 0; home_by_index(i, &home); i++) {
-		for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
-			if (!get_node(home, cls))
-				break;
-			barn_flush(home, cls);
-			node_shrink(home, cls);
-		}
-	}
-}
-
-/* An area that comes online: every slot begins on the boot sheaf, those that no sheaf may take on the stop sheaf. */
-void sheaves_prepare(unsigned cpu)
+/* A group on an area that comes online: every slot begins on the boot sheaf, those that no sheaf may take on the stop sheaf. */
+void sheaves_prepare(unsigned cpu, unsigned colour)
 {
 	for (unsigned slot = 0; slot < 2 * SLOT_REMOTE; slot++) {
 		unsigned cls = slot & MAP_CLASS_MASK;
 		bool takes = cls != 0 && cls < NR_KMALLOC_CLASSES;
 
-		*percpu_slot(cpu, slot) = sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf);
+		*percpu_slot(cpu, slot | colour << MAP_COLOUR_SHIFT) = sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf);
 	}
-	*percpu_slot(cpu, SLOT_EMPTY) = NULL;
+	if (colour == 0)
+		*percpu_slot(cpu, SLOT_EMPTY) = NULL;
 }

@@ -54,49 +54,6 @@ struct bitmap32 { u64 w[4]; };
 static struct metapool bitmap16_pool = METAPOOL_INIT(struct bitmap16);
 static struct metapool bitmap32_pool = METAPOOL_INIT(struct bitmap32);
 
-static struct kmem_cache_node *domain_nodes[NR_DOMAINS];	/* one array of classes a domain, made on demand */
-
-struct kmem_cache_node *get_node(unsigned home, unsigned cls)
-{
-	struct kmem_cache_node *nodes;
-
-	if (likely(home < HOME_DOMAIN))
-		return (struct kmem_cache_node *)percpu_at(home, PERCPU_NODES) + cls;
-	nodes = smp_load_acquire(&domain_nodes[home - HOME_DOMAIN]);
-	return nodes ? nodes + cls : NULL;
-}
-
-_Static_assert(NR_KMALLOC_CLASSES * sizeof(struct kmem_cache_node) <= PERCPU_DYNAMIC - PERCPU_NODES,
-	       "the nodes of a CPU fit into its area");
-
-static struct kmem_cache_node *domain_node(unsigned domain, unsigned cls)
-{
-	struct kmem_cache_node *nodes = get_node(HOME_DOMAIN + domain, cls), *none = NULL;
-
-	if (nodes)
-		return nodes;
-	nodes = memblock_alloc(NR_KMALLOC_CLASSES * sizeof(*nodes), 64);
-	if (!nodes)
-		return NULL;
-	if (!__atomic_compare_exchange_n(&domain_nodes[domain], &none, nodes, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-		nodes = none;	/* somebody was faster; a few KiB of metadata are lost, once a domain at most */
-	return nodes + cls;
-}
-
-/* An area's index (mm_cid) says nothing about the CPU behind it; what counts is where the area was last used. */
-static unsigned this_domain(void)
-{
-	return min(topology_llc(READ_ONCE(pcpu_of(any_cpu())->last_cpu)), NR_DOMAINS - 1);
-}
-
-bool home_by_index(unsigned i, unsigned *home)
-{
-	u32 nr = nr_percpu_areas();
-
-	*home = i < nr ? i : HOME_DOMAIN + (i - nr);
-	return i < nr + NR_DOMAINS;
-}
-
 /* --- lists: node lock held ------------------------------------------------------------------------------- */
 
 
@@ -207,13 +164,13 @@ static void set_slab_home(struct page *slab, unsigned home)
 
 static struct page *new_slab(unsigned home, unsigned cls)
 {
-	const struct kmem_cache *s = &kmalloc_caches[cls];
+	const struct kmem_cache *s = cache_of(cls);
 	struct page *slab = alloc_pages_exact(s->nr_pages, 0, MIGRATE_MOVABLE, NULL);
 
 	if (!slab)
 		return NULL;
-	slab->cls = (u8)cls;
-	slab->colour = 0;
+	slab->cls = cls & MAP_CLASS_MASK;
+	slab->colour = (u8)(cls >> MAP_COLOUR_SHIFT);
 	slab->nr_objects = s->nr_objects;
 	slab->nr_free = s->nr_objects;
 	slab->bucket = SLAB_LIMBO;
@@ -288,7 +245,7 @@ static unsigned __take_from_partial(struct kmem_cache_node *n, void **p, unsigne
 /* A slab that another CPU of the cache domain gave up, now in limbo with this home. */
 static struct page *adopt_slab(unsigned home, unsigned cls)
 {
-	struct kmem_cache_node *d = get_node(HOME_DOMAIN + this_domain(), cls);
+	struct kmem_cache_node *d = get_node(HOME_DOMAIN + domain_of_area(any_cpu()), cls);
 	struct page *slab = NULL;
 
 	if (!d || !READ_ONCE(d->nr_partial))
@@ -353,7 +310,7 @@ static void *try_take_object(unsigned cls)
 void *slab_alloc_nested(unsigned cls)
 {
 	for (int tries = 0; tries < NESTED_TRIES; tries++) {
-		for (unsigned c = cls; c < NR_KMALLOC_CLASSES; c++) {
+		for (unsigned c = cls; (c & MAP_CLASS_MASK) < NR_KMALLOC_CLASSES; c++) {
 			void *obj = percpu_pop(c);
 
 			if (!obj)
@@ -379,7 +336,7 @@ struct free_context {
 /* The home for slabs that are given up, or 0 where there is none. */
 static unsigned find_heir(struct free_context *fc, unsigned cls)
 {
-	unsigned domain = this_domain();
+	unsigned domain = domain_of_area(any_cpu());
 
 	if (!fc->heir && nr_percpu_areas() > 1 && domain_node(domain, cls))
 		fc->heir = HOME_DOMAIN + domain;
@@ -411,7 +368,7 @@ static void push_limbo(pfn_t *list, struct page *slab)
 
 static bool __keeps_empty(const struct kmem_cache_node *n, unsigned home, unsigned cls, u64 nr_empty)
 {
-	const struct kmem_cache *s = &kmalloc_caches[cls];
+	const struct kmem_cache *s = cache_of(cls);
 
 	if (home >= HOME_DOMAIN)
 		return false;
@@ -445,7 +402,7 @@ static void __slab_freed(struct free_context *fc, struct page *slab, unsigned nr
 	} else {
 		__set_nr_free(n, slab, nr_free);
 		if (slab->bucket == SLAB_MOSTLY_FREE && n->nr_partial > MOSTLY_FREE_KEPT && fc->home < HOME_DOMAIN &&
-		    find_heir(fc, slab->cls)) {
+		    find_heir(fc, slab_cache(slab))) {
 			__isolate_slab(n, slab);
 			set_slab_home(slab, fc->heir);	/* from here on the heir's lock guards it */
 			push_limbo(&fc->give_up, slab);
@@ -527,7 +484,7 @@ void slab_free_bulk(unsigned cls, void **p, unsigned nr)
 
 		prefetch_slabs(p, nr);
 		run = 0;
-		if (likely(slab->flags & PG_slab && slab->cls == cls)) {
+		if (likely(slab->flags & PG_slab && slab_cache(slab) == cls)) {
 			lock_home(&fc, slab, cls);
 			run = __mark_free(slab, p, nr);
 		}
@@ -562,7 +519,7 @@ bool node_shrink(unsigned home, unsigned cls)
 unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr)
 {
 	struct kmem_cache_node *n = get_node(cpu, cls);
-	unsigned domain = min(topology_llc(READ_ONCE(pcpu_of(cpu)->last_cpu)), NR_DOMAINS - 1), given = 0;
+	unsigned domain = domain_of_area(cpu), given = 0;
 	pfn_t list = 0;
 
 	if (!READ_ONCE(n->nr_partial) || !domain_node(domain, cls))
@@ -585,7 +542,7 @@ unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr)
 
 void putback_slab(struct page *slab)
 {
-	struct kmem_cache_node *n = get_node(slab->home, slab->cls);
+	struct kmem_cache_node *n = get_node(slab->home, slab_cache(slab));
 	pfn_t discard = 0;
 
 	mutex_lock(&n->lock, LOCK_node);

@@ -23,7 +23,7 @@
 #define PAIRS_BYTES	KIB(64)		/* objects of up to that size come in twos at least */
 
 struct kmem_cache kmalloc_caches[NR_KMALLOC_CLASSES];
-u8 size_index[SIZE_INDEX_ENTRIES];
+u8 size_index[SIZE_INDEX_ENTRIES], kmalloc_index[SIZE_INDEX_ENTRIES];
 
 static u32 class_size(unsigned cls)
 {
@@ -76,6 +76,6 @@ void create_kmalloc_caches(void)
 
 		while (kmalloc_caches[cls].size < largest)
 			cls++;
-		size_index[i] = (u8)cls;
+		size_index[i] = kmalloc_index[i] = (u8)cls;
 	}
 }

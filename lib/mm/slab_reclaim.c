@@ -36,6 +36,7 @@
 
 #include "base/bug.h"
 #include "os/vm.h"
+#include "page/memblock.h"
 #include "page/sparse.h"
 #include "page/vmstat.h"
 
@@ -54,7 +55,7 @@ struct cpu_ages {
 	struct look slot[NR_SHEAF_SLOTS];
 	struct look node[NR_KMALLOC_CLASSES];
 };
-static size_t cpu_ages_offset;		/* in every CPU's area; 0: not allocated yet */
+static struct cpu_ages **ages_of_colour[NR_COLOURS];	/* one for each CPU, made when they are first wanted */
 
 /* The background thread's walk over all slabs. */
 static struct {
@@ -75,14 +76,14 @@ static bool is_quiet(struct scan_control *sc, struct look *look, u32 seen)
 /* --- slots ------------------------------------------------------------------------------------------------- */
 
 /* true: there are more. */
-static bool shrink_slots(struct scan_control *sc, unsigned cpu, struct cpu_ages *ages)
+static bool shrink_slots(struct scan_control *sc, unsigned cpu, unsigned colour, struct cpu_ages *ages)
 {
 	u64 wanted[NR_SHEAF_SLOT_WORDS] = { 0 };
 	unsigned nr = 0, i;
 
 	for (i = 0; i < NR_SHEAF_SLOTS && nr < SLOTS_PER_SLICE; i++) {
 		unsigned slot = sheaf_slot(i);
-		void **top = READ_ONCE(*percpu_slot(cpu, slot));
+		void **top = READ_ONCE(*percpu_slot(cpu, slot | colour << MAP_COLOUR_SHIFT));
 
 		if ((slot & MAP_CLASS_MASK) == 0 || top == sheaf_full_top(&boot_sheaf) || top == sheaf_full_top(&stop_sheaf))
 			continue;
@@ -92,7 +93,7 @@ static bool shrink_slots(struct scan_control *sc, unsigned cpu, struct cpu_ages 
 		nr++;
 	}
 	if (nr) {
-		drain_slots(cpu, wanted);
+		drain_slots(cpu, colour, wanted);
 		walk.changed = true;
 	}
 	return nr == SLOTS_PER_SLICE;
@@ -111,20 +112,21 @@ static u32 node_summary(const struct kmem_cache_node *n)
 }
 
 /* What barns hold goes into slabs; a CPU that is not used any more leaves those to its neighbours. true: there are more. */
-static bool shrink_nodes(struct scan_control *sc, unsigned cpu, struct cpu_ages *ages)
+static bool shrink_nodes(struct scan_control *sc, unsigned cpu, unsigned colour, struct cpu_ages *ages)
 {
 	bool deserted = scan_is_old(sc, pcpu_of(cpu)->busy_ms, sc->max_age_ms), more = false;
 
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES && !more; cls++) {
-		struct kmem_cache_node *n = get_node(cpu, cls);
+		unsigned cache = cls | colour << MAP_COLOUR_SHIFT;
+		struct kmem_cache_node *n = get_node(cpu, cache);
 
 		if (!READ_ONCE(n->nr_full) && !READ_ONCE(n->nr_empty) && !(deserted && READ_ONCE(n->nr_partial)))
 			continue;
 		if (!is_quiet(sc, &ages->node[cls], node_summary(n)))
 			continue;
-		barn_flush(cpu, cls);
-		node_shrink(cpu, cls);
-		more = deserted && node_give_up(cpu, cls, SLABS_PER_SLICE) == SLABS_PER_SLICE;
+		barn_flush(cpu, cache);
+		node_shrink(cpu, cache);
+		more = deserted && node_give_up(cpu, cache, SLABS_PER_SLICE) == SLABS_PER_SLICE;
 		if (more)
 			ages->node[cls].seen = node_summary(n);		/* it has changed, but by our hands */
 		walk.changed = true;
@@ -132,16 +134,25 @@ static bool shrink_nodes(struct scan_control *sc, unsigned cpu, struct cpu_ages 
 	return more;
 }
 
-static bool shrink_cpu(struct scan_control *sc, unsigned cpu)
+/* The background thread's alone. NULL: no memory. */
+static struct cpu_ages *get_ages(unsigned cpu, unsigned colour)
 {
-	struct cpu_ages *ages;
+	struct cpu_ages ***ages = &ages_of_colour[colour];
 
-	if (!cpu_ages_offset)
-		cpu_ages_offset = alloc_percpu(sizeof(struct cpu_ages), 8);
-	if (!cpu_ages_offset)
+	if (!*ages)
+		*ages = memblock_alloc(max_percpu_areas * sizeof(**ages), 8);
+	if (*ages && !(*ages)[cpu])
+		(*ages)[cpu] = memblock_alloc(sizeof(***ages), 8);
+	return *ages ? (*ages)[cpu] : NULL;
+}
+
+static bool shrink_cpu(struct scan_control *sc, unsigned cpu, unsigned colour)
+{
+	struct cpu_ages *ages = get_ages(cpu, colour);
+
+	if (!ages)
 		return false;
-	ages = percpu_at(cpu, cpu_ages_offset);
-	return shrink_slots(sc, cpu, ages) || shrink_nodes(sc, cpu, ages);
+	return shrink_slots(sc, cpu, colour, ages) || shrink_nodes(sc, cpu, colour, ages);
 }
 
 /* --- slabs ------------------------------------------------------------------------------------------------- */
@@ -245,9 +256,9 @@ static u64 __pages_to_shrink(struct scan_control *sc, struct page *slab)
 /* The node of what may be a slab with something to give back. What its struct page says may be nonsense. */
 static struct kmem_cache_node *worth_a_look(const struct page *slab, unsigned home, unsigned cls)
 {
-	const struct kmem_cache *s = &kmalloc_caches[cls];
+	const struct kmem_cache *s = cache_of(cls);
 
-	if (cls >= NR_KMALLOC_CLASSES || home >= HOME_DOMAIN + NR_DOMAINS || (home < HOME_DOMAIN && home >= nr_percpu_areas()))
+	if ((cls & MAP_CLASS_MASK) >= NR_KMALLOC_CLASSES || home >= HOME_DOMAIN + NR_DOMAINS || (home < HOME_DOMAIN && home >= nr_percpu_areas()))
 		return NULL;
 	if (s->nr_pages < 2 || s->nr_pages > 64 || (size_t)READ_ONCE(slab->nr_free) * s->size < os_page_size)
 		return NULL;
@@ -256,14 +267,14 @@ static struct kmem_cache_node *worth_a_look(const struct page *slab, unsigned ho
 
 static void look_at_slab(struct scan_control *sc, struct page *slab, struct shrink_batch *b)
 {
-	unsigned cls = READ_ONCE(slab->cls), home = READ_ONCE(slab->home);
+	unsigned cls = slab_cache(slab), home = READ_ONCE(slab->home);
 	struct kmem_cache_node *n = worth_a_look(slab, home, cls);
 	u64 map = 0;
 
 	if (!n)
 		return;
 	mutex_lock(&n->lock, LOCK_node);
-	if (slab->flags & PG_slab && slab->cls == cls && slab->home == home && slab->bucket < NR_SLAB_BUCKETS &&
+	if (slab->flags & PG_slab && slab_cache(slab) == cls && slab->home == home && slab->bucket < NR_SLAB_BUCKETS &&
 	    slab->nr_free != slab->nr_objects)
 		map = __pages_to_shrink(sc, slab);
 	if (map)
@@ -337,21 +348,25 @@ out:
 	return *pfn != 0;
 }
 
+static size_t count_node(unsigned home, unsigned colour)
+{
+	const struct kmem_cache_node *n = get_node(home, 0 | colour << MAP_COLOUR_SHIFT);
+	size_t bytes = 0;
+
+	for (unsigned cls = 1; n && cls < NR_KMALLOC_CLASSES; cls++)
+		bytes += READ_ONCE(n[cls].nr_free) * cache_of(cls)->size;
+	return bytes;
+}
+
 /* Free objects in slabs: an upper bound of what their pages come to. */
 size_t count_slabs(void)
 {
 	size_t bytes = 0, gone = nr_shrunk_pages() << PAGE_SHIFT;
 	unsigned home;
 
-	for (unsigned i = 0; home_by_index(i, &home); i++) {
-		for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
-			struct kmem_cache_node *n = get_node(home, cls);
-
-			if (!n)
-				break;
-			bytes += READ_ONCE(n->nr_free) * kmalloc_caches[cls].size;
-		}
-	}
+	for_each_colour(colour)
+		for (unsigned i = 0; home_by_index(i, &home); i++)
+			bytes += count_node(home, colour);
 	return bytes - min(bytes, gone);
 }
 
@@ -382,7 +397,7 @@ static bool walk_on(struct scan_control *sc)
 	return more && walk.looks % LOOKS_PER_PASS;
 }
 
-/* Cursor: the CPU in turn, or, for those who want everything, the page; then it begins with all caches. */
+/* Cursor: the CPU and group in turn, or, for those who want everything, the page; then it begins with all caches. */
 bool shrink_slabs(struct scan_control *sc)
 {
 	if (!sc->kswapd) {
@@ -391,8 +406,14 @@ bool shrink_slabs(struct scan_control *sc)
 		return shrink_slab_pages(sc, &sc->cursor);
 	}
 	walk.changed |= sc->busy;
-	if (sc->cursor < nr_percpu_areas()) {
-		sc->cursor += !shrink_cpu(sc, sc->cursor);
+	while (sc->cursor < nr_percpu_areas() * NR_COLOURS) {
+		unsigned cpu = sc->cursor / NR_COLOURS, colour = sc->cursor % NR_COLOURS;
+
+		sc->cursor++;
+		if (!colour_is_online(colour))
+			continue;
+		if (shrink_cpu(sc, cpu, colour))
+			sc->cursor--;
 		return true;
 	}
 	return walk_on(sc);
@@ -404,8 +425,9 @@ bool kmem_cache_reap(void)
 {
 	bool any = false;
 
-	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)	/* a cache domain keeps none */
-		for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)
-			any |= node_shrink(cpu, cls);
+	for_each_colour(colour)
+		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)	/* a cache domain keeps none */
+			for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)
+				any |= node_shrink(cpu, cls | colour << MAP_COLOUR_SHIFT);
 	return any;
 }

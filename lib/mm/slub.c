@@ -26,16 +26,10 @@
 static struct shrinker slab_shrinker = { .name = "slab", .scan = shrink_slabs, .count = count_slabs, .reap = kmem_cache_reap };
 static struct shrinker vmalloc_shrinker = { .name = "vmalloc", .scan = shrink_vmap_area_lazy, .count = vmap_lazy_bytes };
 
-static int prepare_cpu(unsigned cpu)
-{
-	sheaves_prepare(cpu);
-	return 0;
-}
-
 int kmem_cache_init(void)
 {
 	create_kmalloc_caches();
-	percpu_prepare = prepare_cpu;
+	percpu_prepare = nodes_prepare;
 	register_shrinker(&slab_shrinker);
 	register_shrinker(&vmalloc_shrinker);
 	return percpu_online(0);
@@ -157,11 +151,12 @@ void __free_deferred(void)
 	void *next, *p = __atomic_exchange_n(&deferred, NULL, __ATOMIC_ACQUIRE);
 
 	for (; p; p = next) {
-		unsigned cls = virt_addr_valid(p) ? map_entry(virt_to_pfn(p)) & MAP_CLASS_MASK : 0;
+		unsigned slot = virt_addr_valid(p) ? map_entry(virt_to_pfn(p)) & MAP_SLOT_MASK : 0;
+		unsigned cls = slot & MAP_CLASS_MASK;
 
 		next = *(void **)p;
 		if (cls && cls < NR_KMALLOC_CLASSES)
-			slab_free_bulk(cls, &p, 1);
+			slab_free_bulk(slot, &p, 1);
 		else
 			free_block(p);
 	}
@@ -295,7 +290,7 @@ static u64 slot_objects(unsigned cpu, unsigned cls, unsigned slot)
 		return 0;
 	nr = (u64)(top - sheaf_bottom(sh, cls));
 	for (unsigned i = 0; i < SHEAF_SIZE && (sh = sheaf_below(sh)) != NULL; i++)
-		nr += kmalloc_caches[cls].sheaf_capacity;
+		nr += cache_of(cls)->sheaf_capacity;
 	return nr;
 }
 
@@ -314,11 +309,10 @@ static u64 barn_objects(struct kmem_cache_node *n)
 	return sum;
 }
 
-void get_slabinfo(unsigned cls, struct slabinfo *si)
+static void add_slabinfo(unsigned cls, struct slabinfo *si)
 {
 	unsigned home;
 
-	memset(si, 0, sizeof(*si));
 	for (unsigned i = 0; home_by_index(i, &home); i++) {
 		struct kmem_cache_node *n = get_node(home, cls);
 
@@ -332,7 +326,21 @@ void get_slabinfo(unsigned cls, struct slabinfo *si)
 			si->nr_barn += barn_objects(n);
 		si->nr_sheaf += slot_objects(home, cls, cls) + slot_objects(home, cls, cls | SLOT_REMOTE);
 	}
-	si->nr_objects = si->nr_slabs * kmalloc_caches[cls].nr_objects;
+}
+
+void get_colour_slabinfo(unsigned cls, unsigned colour, struct slabinfo *si)
+{
+	memset(si, 0, sizeof(*si));
+	add_slabinfo(cls | colour << MAP_COLOUR_SHIFT, si);
+	si->nr_objects = si->nr_slabs * cache_of(cls)->nr_objects;
+}
+
+void get_slabinfo(unsigned cls, struct slabinfo *si)
+{
+	memset(si, 0, sizeof(*si));
+	for_each_colour(colour)
+		add_slabinfo(cls | colour << MAP_COLOUR_SHIFT, si);
+	si->nr_objects = si->nr_slabs * cache_of(cls)->nr_objects;
 }
 
 /* --- checks ------------------------------------------------------------------------------------------------- */
@@ -376,7 +384,8 @@ static void validate_slot(unsigned cpu, unsigned cls, unsigned slot)
 	for (struct sheaf *sh = sheaf_of_top(top); sh; sh = sheaf_below(sh), top = sheaf_full_top(sh)) {
 		for (void **p = sheaf_bottom(sh, cls); p < top; p++) {
 			classify_address(*p, &info);
-			BUG_ON(info.kind != ADDR_OBJECT || info.cls != cls);
+			BUG_ON(info.kind != ADDR_OBJECT || info.cls != (cls & MAP_CLASS_MASK));
+			BUG_ON((map_entry(virt_to_pfn(*p)) & MAP_SLOT_MASK) != cls);
 		}
 	}
 }
@@ -400,8 +409,12 @@ void slab_validate_all(void)
 		get_slabinfo(cls, &si);
 		BUG_ON(si.nr_slabs != sums.nr_slabs[cls] || si.nr_free != sums.nr_free[cls]);
 		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
-			validate_slot(cpu, cls, cls);
-			validate_slot(cpu, cls, cls | SLOT_REMOTE);
+			for_each_colour(colour) {
+				unsigned slot = cls | colour << MAP_COLOUR_SHIFT;
+
+				validate_slot(cpu, slot, slot);
+				validate_slot(cpu, slot, slot | SLOT_REMOTE);
+			}
 		}
 	}
 	for (int z = 0; z < MAX_NR_ZONES; z++)

@@ -59,6 +59,17 @@ int percpu_online(unsigned cpu)
 	return ret;
 }
 
+int for_each_online_area(int (*fn)(unsigned cpu, void *arg), void *arg)
+{
+	int ret = 0;
+
+	mutex_lock(&hotplug_lock, LOCK_hotplug);
+	for (u32 cpu = 0; !ret && cpu < percpu_hot.nr_areas; cpu++)
+		ret = fn(cpu, arg);
+	mutex_unlock(&hotplug_lock, LOCK_hotplug);
+	return ret;
+}
+
 static unsigned percpu_size_class(size_t size)
 {
 	return size <= 8 ? 0 : ilog2(size - 1) - 2;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drain.pml - draining another CPU's slot, as lib/mm/sheaf.c does it; checked by drain.sh.
+ * drain.pml - draining another CPU's slot, as lib/mm/drain.c does it; checked by drain.sh.
  *
  * Purpose. Shows for every interleaving of a small case that no object is lost or in two places and no sheaf in two
  * hands while one CPU pops, pushes and exchanges and another drains its slot.

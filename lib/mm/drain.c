@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drain.c - taking back what stands in CPUs' slots, without their threads' help.
+ *
+ * Purpose. Sheaves are taken away from CPUs whose threads go on meanwhile: when they have been quiet for long, before a
+ * zone grows, when a memory group is near its limit. The slot is exchanged atomically for the stop sheaf. A section of
+ * the owner that had read the old top may still commit over it; membarrier(2) restarts all sections, and then we look
+ * again: if the stop sheaf is gone, what stands there supersedes what we held. Only when it stayed is the captured
+ * sheaf ours. The owner never replaces the stop sheaf. Modelled in tests/model/drain.pml.
+ *
+ *   owner: read top .. commit top'            drainer: xchg(stop) ; membarrier ; load == stop ?
+ *
+ * One membarrier serves any number of slots and CPUs, so a memory group is drained of all CPUs at once. In the lock
+ * mode each CPU's lock keeps its threads away.
+ *
+ * Locks. drain, one drainer at a time; what was captured is disposed of under it, which takes nodes, one at a time, and
+ * what is beneath them. Fork: inside the gate.
+ *
+ * Kernel counterpart. mm/slub.c: flush_all_cpus_locked(), which asks each CPU to do it (flush_cpu_slab); mm/memcontrol.c:
+ * drain_all_stock().
+ */
+#include "internal.h"
+
+#include "base/bug.h"
+#include "os/membarrier.h"
+#include "page/vmstat.h"
+
+static struct mutex drain_lock;
+
+/*
+ * What a drain has taken out of a CPU's slots of one group; NULL: nothing. In the CPU's area, as a drain may take all CPUs
+ * at once; drain lock.
+ */
+static void ***captured_of(unsigned cpu)
+{
+	return percpu_at(cpu, PERCPU_CAPTURED);
+}
+_Static_assert(NR_SHEAF_SLOTS * sizeof(void **) <= PERCPU_DYNAMIC - PERCPU_CAPTURED, "a CPU's slots fit into its area");
+
+/* Puts the stop sheaf into every slot wanted that holds something else; returns whether there was any. */
+static bool stop_slots(unsigned cpu, unsigned colour, const u64 *wanted, bool first)
+{
+	void **stop = sheaf_full_top(&stop_sheaf), **boot = sheaf_full_top(&boot_sheaf), ***captured = captured_of(cpu);
+	bool any = false;
+
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
+		unsigned slot = sheaf_slot(i);
+		void ***where = percpu_slot(cpu, slot | colour << MAP_COLOUR_SHIFT);
+
+		if (first)
+			captured[i] = NULL;
+		if ((slot & MAP_CLASS_MASK) == 0 || !(wanted[i / 64] >> (i % 64) & 1))
+			continue;
+		if (first) {
+			captured[i] = __atomic_load_n(where, __ATOMIC_ACQUIRE) == boot ? NULL
+				: __atomic_exchange_n(where, stop, __ATOMIC_SEQ_CST);
+			any |= captured[i] != NULL;
+		} else if (captured[i] && __atomic_load_n(where, __ATOMIC_SEQ_CST) != stop) {
+			captured[i] = __atomic_exchange_n(where, stop, __ATOMIC_SEQ_CST);
+			any = true;
+		}
+	}
+	return any;
+}
+
+/* membarrier(2) failed: what was captured goes back to where its owner has not been meanwhile. */
+static void restore_slots(unsigned cpu, unsigned colour)
+{
+	void ***captured = captured_of(cpu);
+
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
+		void **stop = sheaf_full_top(&stop_sheaf);
+
+		if (captured[i])
+			__atomic_compare_exchange_n(percpu_slot(cpu, sheaf_slot(i) | colour << MAP_COLOUR_SHIFT), &stop,
+						    captured[i], false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		captured[i] = NULL;
+	}
+}
+
+static void release_slots(unsigned cpu, unsigned colour)
+{
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++)
+		if (captured_of(cpu)[i])
+			__atomic_store_n(percpu_slot(cpu, sheaf_slot(i) | colour << MAP_COLOUR_SHIFT),
+					 sheaf_full_top(&boot_sheaf), __ATOMIC_RELEASE);
+}
+
+static void dispose_captured(unsigned cpu, unsigned colour)
+{
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
+		unsigned slot = sheaf_slot(i) | colour << MAP_COLOUR_SHIFT;
+
+		if (!captured_of(cpu)[i])
+			continue;
+		dispose_chain(slot, captured_of(cpu)[i]);
+		if (!(slot & SLOT_REMOTE))
+			forget_longer_chain(get_node(cpu, slot), slot);
+	}
+	count_vm_event(VM_cpu_drain);
+}
+
+/* CPUs [from, to) without waiting for their threads' locks: rseq. One membarrier serves all. */
+static void __capture_slots(unsigned from, unsigned to, unsigned colour, const u64 *wanted)
+{
+	bool any = false;
+
+	for (unsigned cpu = from; cpu < to; cpu++)
+		any |= stop_slots(cpu, colour, wanted, true);
+	while (any) {
+		if (membarrier_rseq() != 0) {
+			for (unsigned cpu = from; cpu < to; cpu++)
+				restore_slots(cpu, colour);
+			break;
+		}
+		count_vm_event(VM_membarrier);
+		any = false;
+		for (unsigned cpu = from; cpu < to; cpu++)
+			any |= stop_slots(cpu, colour, wanted, false);
+		if (any)
+			count_vm_event(VM_drain_repeat);
+	}
+	for (unsigned cpu = from; cpu < to; cpu++)
+		release_slots(cpu, colour);
+}
+
+/* The lock mode: CPU by CPU, under its lock. */
+static void __capture_slots_locked(unsigned from, unsigned to, unsigned colour, const u64 *wanted)
+{
+	static const u64 none[NR_SHEAF_SLOT_WORDS];
+
+	for (unsigned cpu = from; cpu < to; cpu++) {
+		bool locked = lock_patiently(percpu_lock(cpu), LOCK_percpu_area);
+
+		stop_slots(cpu, colour, locked ? wanted : none, true);
+		release_slots(cpu, colour);
+		if (locked)
+			mutex_unlock(percpu_lock(cpu), LOCK_percpu_area);
+	}
+}
+
+static void drain_areas(unsigned from, unsigned to, unsigned colour, const u64 wanted[NR_SHEAF_SLOT_WORDS])
+{
+	mutex_lock(&drain_lock, LOCK_drain);
+	if (percpu_mode == PERCPU_MODE_RSEQ)
+		__capture_slots(from, to, colour, wanted);
+	else
+		__capture_slots_locked(from, to, colour, wanted);
+	for (unsigned cpu = from; cpu < to; cpu++)
+		dispose_captured(cpu, colour);
+	mutex_unlock(&drain_lock, LOCK_drain);
+}
+
+void drain_slots(unsigned cpu, unsigned colour, const u64 wanted[NR_SHEAF_SLOT_WORDS])
+{
+	drain_areas(cpu, cpu + 1, colour, wanted);
+}
+
+static const u64 all_slots[NR_SHEAF_SLOT_WORDS] = { ~0ull, ~0ull, ~0ull, ~0ull };
+
+void drain_cpu(unsigned cpu)
+{
+	for_each_colour(colour)
+		drain_slots(cpu, colour, all_slots);
+}
+
+void drain_colour(unsigned colour)
+{
+	unsigned home;
+
+	drain_areas(0, nr_percpu_areas(), colour, all_slots);
+	for (unsigned i = 0; home_by_index(i, &home); i++) {
+		for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
+			unsigned cache = cls | colour << MAP_COLOUR_SHIFT;
+
+			if (!get_node(home, cache))
+				break;
+			barn_flush(home, cache);
+			node_shrink(home, cache);
+		}
+	}
+}
+
+void kmem_cache_shrink_all(void)
+{
+	for_each_colour(colour)
+		drain_colour(colour);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * node.c - where the node of a home, a size class and a memory group is.
+ *
+ * Purpose. A node owns the slabs of one home (a CPU, or a cache domain) and class; each memory group has slabs of its
+ * own, so it has nodes of its own, and slots of its own on every CPU (arch/percpu_ops.h). Those of the root group
+ * (colour 0) lie in the CPU's area, where the fast half of get_node() finds them. Those of other groups are made when
+ * the group is, or when a CPU comes online after it.
+ *
+ * Objects.
+ *   colour 0     CPU: percpu area at PERCPU_NODES      domain: homes[0][HOME_DOMAIN..]
+ *   colour c     homes[c] -> | cpu 0 | cpu 1 | ... | domain 0 | ... |  each an array of nodes, one a class
+ *
+ * Invariants. A colour that is online has slots and nodes on every CPU that is online, and stays online for ever: its
+ * number may serve another group later, its memory stays of its type. The slots of a colour that is not online are
+ * zero and never reached, since no map entry carries that colour.
+ *
+ * Locks. hotplug (page/percpu.c) while CPUs and colours come online; readers need none.
+ *
+ * Kernel counterpart. mm/slab.h: get_node(), kmem_cache_node; memory groups had caches of their own until Linux 5.9
+ * (memcg_create_kmem_cache).
+ */
+#include "internal.h"
+
+#include "arch/topology.h"
+#include "page/memblock.h"
+#include <errno.h>
+
+#define NODES_SIZE (NR_KMALLOC_CLASSES * sizeof(struct kmem_cache_node))
+
+static struct kmem_cache_node *root_domains[NR_DOMAINS];
+static struct kmem_cache_node **homes[NR_COLOURS];
+
+_Static_assert(NODES_SIZE <= PERCPU_CAPTURED - PERCPU_NODES, "the nodes of a CPU fit into its area");
+
+/* Where the nodes of a home are entered that do not lie in its area; NULL: the colour has never been online. */
+static struct kmem_cache_node **nodes_entry(unsigned home, unsigned colour)
+{
+	struct kmem_cache_node **table = smp_load_acquire(&homes[colour]);
+
+	if (colour == 0)
+		return &root_domains[home - HOME_DOMAIN];
+	return table ? table + (home < HOME_DOMAIN ? home : max_percpu_areas + home - HOME_DOMAIN) : NULL;
+}
+
+struct kmem_cache_node *__get_node(unsigned home, unsigned cls)
+{
+	struct kmem_cache_node **entry = nodes_entry(home, cls >> MAP_COLOUR_SHIFT), *nodes;
+
+	nodes = entry ? smp_load_acquire(entry) : NULL;
+	return nodes ? nodes + (cls & MAP_CLASS_MASK) : NULL;
+}
+
+static struct kmem_cache_node *make_nodes(struct kmem_cache_node **entry)
+{
+	struct kmem_cache_node *nodes = smp_load_acquire(entry), *none = NULL;
+
+	if (nodes)
+		return nodes;
+	nodes = memblock_alloc(NODES_SIZE, 64);
+	if (!nodes)
+		return NULL;
+	if (!__atomic_compare_exchange_n(entry, &none, nodes, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		nodes = none;	/* somebody was faster; a few KiB of metadata are lost, once at most */
+	return nodes;
+}
+
+struct kmem_cache_node *domain_node(unsigned domain, unsigned cls)
+{
+	struct kmem_cache_node **entry = nodes_entry(HOME_DOMAIN + domain, cls >> MAP_COLOUR_SHIFT), *nodes;
+
+	nodes = entry ? make_nodes(entry) : NULL;
+	return nodes ? nodes + (cls & MAP_CLASS_MASK) : NULL;
+}
+
+/* An area's index (mm_cid) says nothing about the CPU behind it; what counts is where the area was last used. */
+unsigned domain_of_area(unsigned cpu)
+{
+	return min(topology_llc(READ_ONCE(pcpu_of(cpu)->last_cpu)), NR_DOMAINS - 1);
+}
+
+bool home_by_index(unsigned i, unsigned *home)
+{
+	u32 nr = nr_percpu_areas();
+
+	*home = i < nr ? i : HOME_DOMAIN + (i - nr);
+	return i < nr + NR_DOMAINS;
+}
+
+/* --- coming online: hotplug lock held --------------------------------------------------------------------- */
+
+static int prepare_colour(unsigned cpu, unsigned colour)
+{
+	struct kmem_cache_node **entry = nodes_entry(cpu, colour);
+
+	if (*entry)
+		return 0;
+	sheaves_prepare(cpu, colour);
+	return make_nodes(entry) ? 0 : -ENOMEM;
+}
+
+int nodes_prepare(unsigned cpu)
+{
+	int ret = 0;
+
+	sheaves_prepare(cpu, 0);
+	for (unsigned colour = 1; !ret && colour < NR_COLOURS; colour++)
+		if (homes[colour])
+			ret = prepare_colour(cpu, colour);
+	return ret;
+}
+
+static int prepare_colour_on(unsigned cpu, void *colour)
+{
+	return prepare_colour(cpu, *(unsigned *)colour);
+}
+
+bool colour_is_online(unsigned colour)
+{
+	return colour == 0 || READ_ONCE(homes[colour]) != NULL;
+}
+
+int colour_online(unsigned colour)
+{
+	if (colour == 0)
+		return 0;
+	if (!colour_is_online(colour)) {
+		void *table = memblock_alloc((max_percpu_areas + NR_DOMAINS) * sizeof(**homes), 64);
+
+		if (!table)
+			return -ENOMEM;
+		smp_store_release(&homes[colour], table);	/* from now on CPUs that come online prepare it */
+	}
+	return for_each_online_area(prepare_colour_on, &colour);
+}
