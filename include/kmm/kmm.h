@@ -81,7 +81,8 @@ KMM_API int kmm_find_vma(const void *addr, struct kmm_vma *vma) KMM_ADDRESS_ONLY
 KMM_API size_t kmm_trim(size_t pad);
 
 /*
- * Everything that reclaim can do, now, whatever its age: kmm_trim(0), again until nothing more goes. Returns the
+ * Everything that reclaim and compaction can do, now, whatever its age: kmm_trim(0), again until nothing more goes, and a
+ * pass of compaction, for which it waits; that is made by the background thread, so not where there is none. Returns the
  * bytes that went back.
  */
 KMM_API size_t kmm_compact(void);

@@ -27,6 +27,17 @@ void *vm_map(size_t size);
 /* The same exactly at addr: 0, -EEXIST where something is mapped already (it stays), or -ENOMEM. */
 int vm_map_at(void *addr, size_t size);
 int vm_unmap(void *addr, size_t size);
+/*
+ * Puts something else in the place of our own mapping at addr: fresh zeroed private memory, or a private view of a file (copied
+ * page by page as it is written). On failure what was there stays.
+ */
+int vm_map_over(void *addr, size_t size);
+int vm_map_file_over(void *addr, size_t size, int fd, u64 offset);
+/* mlock(2), munlock(2). */
+int vm_lock(void *addr, size_t size);
+int vm_unlock(void *addr, size_t size);
+/* Maps the pages that a file has for the range, for reading, so that the first touch does not fault. A hint. */
+void vm_populate_read(void *addr, size_t size);
 /* Makes part of a reservation readable and writable (or PROT_NONE / PROT_READ again). */
 int vm_protect(void *addr, size_t size, int prot);
 /*

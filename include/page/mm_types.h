@@ -42,6 +42,8 @@ enum pageflags {
 	PG_isolated = 1 << 6,	/* free block that page reporting has taken off its list */
 	PG_pages    = 1 << 7,	/* first page of a block handed out as pages */
 	PG_shrunk   = 1 << 9,	/* first page of a slab: nothing was taken since free pages in it went home (slab_reclaim.c) */
+	PG_meshed   = 1 << 10,	/* first page of a slab: it is a view of shared frames (mm/mesh.c) */
+	PG_quiet    = 1 << 11,	/* first page of a slab: nothing was taken or freed since somebody looked (mm/mesh_scan.c) */
 };
 
 struct page {
@@ -64,7 +66,7 @@ struct page {
 	u16 nr_free;
 	u16 nr_objects;
 	u8 bucket;		/* fullness list it is on, SLAB_UNLISTED if none */
-	u8 pad[3];
+	u8 mesh[3];		/* PG_meshed: the group it is a view of */
 	union {			/* a bit set: free in the slab */
 		u64 word;	/* up to 64 objects */
 		u64 *bitmap;	/* more */

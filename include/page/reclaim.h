@@ -90,6 +90,7 @@ void balance_growth(void);
 /* The background thread's frame around a pass. end: ms until the next one, NEVER_MS: all memory is at home. */
 void kswapd_begin(struct scan_control *sc);
 u32 kswapd_end(struct scan_control *sc);
+void kswapd_own_events(void);	/* what was counted so far was the background thread's doing: nobody is busy for that */
 extern bool kswapd_running;	/* there is a background thread */
 /*
  * What the slow paths test on their way out, and nothing else: somebody should call kmmd_consider(). Set when free

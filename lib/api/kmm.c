@@ -25,6 +25,7 @@
 #include "mm/mm_struct.h"
 #include "mm/slab.h"
 #include "os/os.h"
+#include "page/compaction.h"
 #include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/percpu.h"
@@ -100,9 +101,14 @@ EXPORT_SYMBOL size_t kmm_trim(size_t pad)
 EXPORT_SYMBOL size_t kmm_compact(void)
 {
 	size_t bytes = 0, more = 1;
+	u32 request;
 
 	for (unsigned i = 0; i < COMPACT_PASSES && more; i++)
 		bytes += more = trim(0);
+	request = compact_request();
+	if (request)
+		kmmd_wake();
+	bytes += compact_wait(request);
 	return say_trimmed("compact", bytes);
 }
 

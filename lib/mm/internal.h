@@ -8,6 +8,8 @@
 
 void create_kmalloc_caches(void);				/* slab_common.c */
 
+#define SLAB_LIMBO	0xfe	/* beside the lists of slab.h: out of its node's books */
+
 /* --- slab.c: slabs and nodes ---------------------------------------------------------------------------- */
 /*
  * Objects of home's slabs into [p, p + want); returns how many. Those of one slab stand by descending address, so that
@@ -29,6 +31,8 @@ unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr);
 void __isolate_slab(struct kmem_cache_node *n, struct page *slab);
 /* Puts it back; discards it if it has become empty. No lock held. */
 void putback_slab(struct page *slab);
+/* Up to want objects of a slab with free ones, as slab_alloc_bulk(). Node lock held. */
+unsigned __take_from_slab(struct kmem_cache_node *n, struct page *slab, void **p, unsigned want);
 /* Homes in use, CPUs and cache domains: i counts from 0; false behind the last. */
 bool home_by_index(unsigned i, unsigned *home);
 /* The node of a cache domain, made if there is none; NULL: no memory. */
@@ -79,12 +83,21 @@ void drain_slots(unsigned cpu, unsigned colour, const u64 wanted[NR_SHEAF_SLOT_W
 
 /* --- slab_reclaim.c ------------------------------------------------------------------------------------- */
 bool shrink_slabs(struct scan_control *sc);
+u32 pages_of(const struct page *page);	/* to what may be the next slab; no lock, any answer must do */
 size_t count_slabs(void);
 /*
  * Something is to be taken from a slab of which free pages have gone home (PG_shrunk): they may come back. Node lock
  * held. Tested by those who take.
  */
 void __slab_unshrink(struct page *slab);
+
+/* --- mesh.c, mesh_scan.c -------------------------------------------------------------------------------- */
+/* Ordinary memory in the place of a meshed slab that is to be given back. No lock held. false: it could not be had. */
+bool mesh_discard(struct page *slab);
+/* When memory is out: as slab_alloc_bulk(), from meshed slabs of any home. */
+unsigned mesh_take(unsigned cls, void **p, unsigned want);
+u64 mesh_view_bytes(void);	/* of slabs that are meshed */
+void mesh_init(void);
 
 /* --- slub.c --------------------------------------------------------------------------------------------- */
 void defer_free(void *p);	/* any block; by a signal handler inside a slow path */

@@ -50,6 +50,7 @@
 #include "mm/mm_struct.h"
 #include "os/kthread.h"
 #include "os/os.h"
+#include "page/compaction.h"
 #include "page/vmstat.h"
 #include <dlfcn.h>
 #include <elf.h>
@@ -270,6 +271,7 @@ static void kmmd_loop(bool may_open)
 		if (may_open && should_load())
 			kmmd_load();
 		ms = kmmd_pass();
+		ms = min(ms, kcompactd_run(ms, may_open, stop));
 		if (ms != NEVER_MS) {
 			set_asleep(false);
 			kmmd_sleep(seen, ms);
@@ -296,6 +298,7 @@ static void *kmmd(void *arg)
 	WRITE_ONCE(kswapd_running, true);
 	kmmd_loop(may_open);
 	WRITE_ONCE(kswapd_running, false);
+	kcompactd_exit();
 	if (stop())
 		__atomic_store_n(&kmmd_state, KMMD_OFF, __ATOMIC_RELEASE);
 	set_state(KMMD_RUNNING, KMMD_IDLE);
@@ -405,6 +408,7 @@ void kmmd_reset_child(void)
 	WRITE_ONCE(kmmd_state, KMMD_IDLE);
 	kmmd_asleep = kmmd_loaded = false;
 	kswapd_running = false;
+	kcompactd_exit();
 	next_look_ms = 0;
 	kmmd_init();
 	WRITE_ONCE(kmmd_wanted, reclaimable_bytes() >= KSWAPD_WORTH);

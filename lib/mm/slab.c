@@ -41,7 +41,6 @@
 #include "page/sparse.h"
 #include <string.h>
 
-#define SLAB_LIMBO	0xfe
 #define NESTED_TRIES	100
 #define PREFETCH_AHEAD	4	/* objects */
 #define GROW_SHARE	16	/* a node grows by one slab at a time, and by this part of what it has */
@@ -64,6 +63,12 @@ static u8 bucket_of(u32 nr_free, u32 nr_objects)
 		return SLAB_UNLISTED;
 	return (u8)((4 * nr_free >= nr_objects) + (4 * nr_free >= 2 * nr_objects) + (4 * nr_free >= 3 * nr_objects) +
 		    (nr_free == nr_objects));
+}
+
+/* A meshed slab is on no list: what is taken from it would cost the page that meshing saved. */
+static u8 slab_bucket(const struct page *slab, u32 nr_free)
+{
+	return unlikely(slab->flags & PG_meshed) ? SLAB_UNLISTED : bucket_of(nr_free, slab->nr_objects);
 }
 
 static void __link_slab(struct kmem_cache_node *n, struct page *slab, u8 bucket)
@@ -94,8 +99,9 @@ static void __unlink_slab(struct kmem_cache_node *n, struct page *slab)
 /* Objects of a slab were taken or came back: the node's sums and lists follow. */
 static void __set_nr_free(struct kmem_cache_node *n, struct page *slab, u32 nr_free)
 {
-	u8 bucket = bucket_of(nr_free, slab->nr_objects);
+	u8 bucket = slab_bucket(slab, nr_free);
 
+	slab->flags &= (u16)~PG_quiet;
 	n->nr_free += nr_free - (u64)slab->nr_free;
 	slab->nr_free = (u16)nr_free;
 	if (bucket != slab->bucket) {
@@ -117,7 +123,7 @@ static void __insert_slab(struct kmem_cache_node *n, struct page *slab)
 {
 	n->nr_slabs++;
 	n->nr_free += slab->nr_free;
-	__link_slab(n, slab, bucket_of(slab->nr_free, slab->nr_objects));
+	__link_slab(n, slab, slab_bucket(slab, slab->nr_free));
 }
 
 /* --- making and giving back: no lock held ----------------------------------------------------------------- */
@@ -192,6 +198,8 @@ static void discard_slab(struct page *slab)
 	u32 nr_pages = kmalloc_caches[slab->cls].nr_pages;
 
 	VM_BUG_ON(slab->nr_free != slab->nr_objects || slab->bucket != SLAB_LIMBO);
+	if (unlikely(slab->flags & PG_meshed) && !mesh_discard(slab))
+		return;		/* its addresses are lost; nothing is known to make the kernel refuse that */
 	if (unlikely(slab->flags & PG_shrunk))
 		__slab_unshrink(slab);
 	if (slab->nr_objects > 64)
@@ -224,6 +232,14 @@ static unsigned __take_objects(struct page *slab, void **p, unsigned want)
 	return got;
 }
 
+unsigned __take_from_slab(struct kmem_cache_node *n, struct page *slab, void **p, unsigned want)
+{
+	unsigned got = __take_objects(slab, p, want);
+
+	__set_nr_free(n, slab, slab->nr_free - got);
+	return got;
+}
+
 static unsigned __take_from_partial(struct kmem_cache_node *n, void **p, unsigned want)
 {
 	unsigned got = 0;
@@ -231,12 +247,9 @@ static unsigned __take_from_partial(struct kmem_cache_node *n, void **p, unsigne
 	for (int b = 0; b < NR_SLAB_BUCKETS && n->nr_partial; b++) {
 		while (got < want && n->partial[b]) {
 			struct page *slab = pfn_to_page(n->partial[b]);
-			unsigned nr;
 
 			__builtin_prefetch(pfn_to_page(slab->next), 1);
-			nr = __take_objects(slab, p + got, want - got);
-			__set_nr_free(n, slab, slab->nr_free - nr);
-			got += nr;
+			got += __take_from_slab(n, slab, p + got, want - got);
 		}
 	}
 	return got;
@@ -287,7 +300,7 @@ unsigned slab_alloc_bulk(unsigned home, unsigned cls, void **p, unsigned want)
 		mutex_unlock(&n->lock, LOCK_node);
 		got += nr;
 	}
-	return got;
+	return likely(got) ? got : mesh_take(cls, p, want);
 }
 
 static void *try_take_object(unsigned cls)
@@ -394,7 +407,8 @@ static void __slab_freed(struct free_context *fc, struct page *slab, unsigned nr
 
 	if (slab->bucket == SLAB_LIMBO) {
 		slab->nr_free = (u16)nr_free;
-	} else if (nr_free == slab->nr_objects && !__keeps_empty(n, fc->home, slab->cls, n->nr_empty + 1ull)) {
+	} else if (nr_free == slab->nr_objects &&
+		   (slab->flags & PG_meshed || !__keeps_empty(n, fc->home, slab->cls, n->nr_empty + 1ull))) {
 		__isolate_slab(n, slab);
 		slab->nr_free = (u16)nr_free;
 		push_limbo(&fc->discard, slab);

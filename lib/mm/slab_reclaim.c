@@ -308,7 +308,7 @@ static void finish_batch(struct scan_control *sc, struct shrink_batch *b)
 }
 
 /* Pages to the next thing that may be a slab. Nothing is locked: any answer must do, but too large a one would skip some. */
-static u32 pages_of(const struct page *page)
+u32 pages_of(const struct page *page)
 {
 	u32 flags = READ_ONCE(page->flags), nr = 1;
 
@@ -361,7 +361,7 @@ static size_t count_node(unsigned home, unsigned colour)
 /* Free objects in slabs: an upper bound of what their pages come to. */
 size_t count_slabs(void)
 {
-	size_t bytes = 0, gone = nr_shrunk_pages() << PAGE_SHIFT;
+	size_t bytes = 0, gone = (nr_shrunk_pages() << PAGE_SHIFT) + mesh_view_bytes();
 	unsigned home;
 
 	for_each_colour(colour)

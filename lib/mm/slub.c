@@ -32,6 +32,7 @@ int kmem_cache_init(void)
 	percpu_prepare = nodes_prepare;
 	register_shrinker(&slab_shrinker);
 	register_shrinker(&vmalloc_shrinker);
+	mesh_init();
 	return percpu_online(0);
 }
 
@@ -359,7 +360,7 @@ static void validate_slab(struct page *slab, void *arg)
 	for (unsigned i = 0; i < DIV_ROUND_UP(slab->nr_objects, 64u); i++)
 		bits += (unsigned)__builtin_popcountll(slab_bits(slab)[i]);
 	BUG_ON(bits != slab->nr_free);
-	BUG_ON((slab->nr_free == 0) != (slab->bucket == SLAB_UNLISTED));
+	BUG_ON((slab->nr_free == 0 || slab->flags & PG_meshed) != (slab->bucket == SLAB_UNLISTED));
 	BUG_ON(map_entry(page_to_pfn(slab)) != make_map_entry(slab->cls, slab->colour, slab->home));
 	for_each_tail_page(i, s) {
 		BUG_ON(map_entry(page_to_pfn(slab) + i) != map_entry(page_to_pfn(slab)));

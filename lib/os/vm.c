@@ -29,6 +29,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 size_t os_page_size = PAGE_SIZE;
 unsigned os_fault_every;
@@ -116,6 +119,26 @@ int vm_map_at(void *addr, size_t size)
 	return -EEXIST;
 }
 
+static int map_over(void *addr, size_t size, int flags, int fd, u64 offset)
+{
+	long ret;
+
+	if (fault_injected())
+		return -ENOMEM;
+	ret = raw_syscall6(SYS_mmap, (long)addr, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | flags, fd, (long)offset);
+	return ret < 0 && ret > -4096 ? (int)ret : 0;
+}
+
+int vm_map_over(void *addr, size_t size)
+{
+	return map_over(addr, size, MAP_ANONYMOUS, -1, 0);
+}
+
+int vm_map_file_over(void *addr, size_t size, int fd, u64 offset)
+{
+	return map_over(addr, size, 0, fd, offset);
+}
+
 int vm_unmap(void *addr, size_t size)
 {
 	return (int)raw_syscall2(SYS_munmap, (long)addr, (long)size);
@@ -153,9 +176,24 @@ int vm_dontneed(void *addr, size_t size)
 	return vm_advise(addr, size, MADV_DONTNEED);
 }
 
+int vm_lock(void *addr, size_t size)
+{
+	return (int)raw_syscall2(SYS_mlock, (long)addr, (long)size);
+}
+
+int vm_unlock(void *addr, size_t size)
+{
+	return (int)raw_syscall2(SYS_munlock, (long)addr, (long)size);
+}
+
 void vm_populate(void *addr, size_t size)
 {
 	vm_advise(addr, size, MADV_POPULATE_WRITE);
+}
+
+void vm_populate_read(void *addr, size_t size)
+{
+	vm_advise(addr, size, MADV_POPULATE_READ);
 }
 
 #ifndef SYS_process_madvise

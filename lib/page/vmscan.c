@@ -290,12 +290,17 @@ void kswapd_begin(struct scan_control *sc)
 	count_vm_event(VM_kswapd_pass);
 }
 
+void kswapd_own_events(void)
+{
+	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)
+		pcpu_of(cpu)->seen_events = pcpu_events(pcpu_of(cpu));
+}
+
 u32 kswapd_end(struct scan_control *sc)
 {
 	u32 period = clamp(sc->max_age_ms / PASSES_PER_DECAY, PASS_MIN_MS, PASS_MAX_MS);
 
-	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)
-		pcpu_of(cpu)->seen_events = pcpu_events(pcpu_of(cpu));	/* ours are among them */
+	kswapd_own_events();
 	if (sc->nr_reclaimed)
 		kswapd_failures = 0;
 	else if (sc->failed)

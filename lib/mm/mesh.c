@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mesh.c - slabs that share page frames.
+ *
+ * Purpose. Sparse slabs whose live objects do not lie at the same places come to share physical pages, while the program
+ * runs and its pointers stay. What lies on which frames is decided elsewhere (mesh_plan.c, mesh_scan.c).
+ *
+ * Objects. A group is a range of frames in a memfd, as long as a slab. Each of its slabs maps them, privately:
+ *
+ *	slab A   | a . . a | . . . . |  view ->  \
+ *	slab B   | . b . . | b . . . |  view ->   frames  | a b . a | b . . c |
+ *	slab C   | . . . . | . . . c |  view ->  /
+ *
+ * An object is reached through its own slab's addresses only, so the views need not agree. Written pages become the
+ * writer's own by copy-on-write: that is all it takes to un-mesh a page, and to survive fork(), raw or not.
+ *
+ * How a slab moves. (1) Its range is registered and its pages are moved to scratch memory: whoever touches them now
+ * waits, system calls too. A page that is pinned (I/O in flight) or shared with another process cannot be moved: then all
+ * goes back and the slab is left alone. (2) Live objects are written into the frames, where no other view has a
+ * live one. (3) The frames are mapped privately in place of the range. (4) Who waits is woken. 50 to 90 us in all.
+ *
+ * Invariants. From (1) to (4) kmmd takes no lock and touches no memory that may be away. What a view's live objects need
+ * is never written or taken from the frames: group->live names it. An object that was allocated since the slab was
+ * meshed needs nothing: writing it made the page private, and before it was written it had no value. Meshed slabs
+ * are on no list, and nothing is taken from them but when memory is out (mesh_take).
+ *
+ * Forks. A child has views of the same frames, and more live objects, perhaps: those that its parent has freed since.
+ * So frames are written and punched only while no other process has any. How is that known? The canary is a locked
+ * page that is never written, so every child shares it until it ends or calls exec; the kernel tells whether the page is
+ * mapped by one process only. It is asked after the decision what to write: a child made later knows of it. A child that
+ * is made by a raw clone(2) between (1) and (3) lacks the pages that are away: its parent waits in clone, the
+ * kernel tells us, and we fill the child's pages (os/uffd.c).
+ *
+ * Locks. None. Groups and descriptors belong to kmmd, but for nr_views. A slab that is given back maps fresh memory
+ * over its view (mesh_discard) before its pages go to the buddy.
+ *
+ * Kernel counterpart. mm/migrate.c (isolate, unmap, copy, remap, putback). The idea: Powers et al., PLDI 2019; there
+ * the views are shared mappings, which fork breaks, and the freeze is mprotect(), which system calls see as EFAULT.
+ *
+ * Fork and init. mesh_forget(): the child's own kmmd begins with new frames; views of its parent's stay as they are until
+ * their slabs are given back.
+ */
+#include "mesh.h"
+
+#include "os/os.h"
+#include "os/uffd.h"
+#include "os/vm.h"
+#include "page/compaction.h"
+#include "page/vmstat.h"
+#include <errno.h>
+#include <string.h>
+
+#define NR_GROUPS     (1u << 16)
+#define SLAB_BYTES_MAX (MESH_PAGES_MAX * os_page_size)
+#define MOVE_TRIES    64u
+#define VMA_SHARE     2u	/* of vm.max_map_count may be ours: one in so many */
+#define DEFAULT_MAX_MAP_COUNT 65530u
+
+static struct {
+	int uffd, memfd, pagemap;
+	char *scratch;			/* of a batch: where pages are that are away */
+	char *staging;			/* a slab's frames, being written */
+	char *canary;
+	u64 next_offset;
+	u32 first_own, nr_groups;	/* ids below first_own are of a former kmmd's memfd */
+	u32 free;			/* groups without frames */
+	u32 of_class[NR_KMALLOC_CLASSES];
+	u64 max_vmas;
+} mesh;
+static struct mesh_group *groups;	/* [NR_GROUPS], from 1 on */
+static u64 nr_vmas;			/* that views have made, about */
+static u64 view_bytes;
+
+struct mesh_group *mesh_group(u32 id)
+{
+	return groups + id;
+}
+
+u32 slab_group(const struct page *slab)
+{
+	return (u32)(slab->mesh[0] | slab->mesh[1] << 8 | slab->mesh[2] << 16);
+}
+
+static void set_slab_group(struct page *slab, u32 id)
+{
+	slab->mesh[0] = (u8)id;
+	slab->mesh[1] = (u8)(id >> 8);
+	slab->mesh[2] = (u8)(id >> 16);
+}
+
+u64 mesh_view_bytes(void)
+{
+	return READ_ONCE(view_bytes);
+}
+
+bool mesh_is_own_group(u32 id)
+{
+	return id >= mesh.first_own;
+}
+
+u32 mesh_nr_groups(void)
+{
+	return mesh.nr_groups;
+}
+
+static size_t slab_size(const struct page *slab)
+{
+	return (size_t)kmalloc_caches[slab->cls].nr_pages << PAGE_SHIFT;
+}
+
+/* --- begin and end ----------------------------------------------------------------------------------------- */
+
+static u64 max_map_count(void)
+{
+	char text[32];
+	u64 nr = 0;
+
+	if (os_read_file("/proc/sys/vm/max_map_count", text, sizeof(text)) <= 0)
+		return DEFAULT_MAX_MAP_COUNT;
+	for (const char *s = text; *s >= '0' && *s <= '9'; s++)
+		nr = nr * 10 + (u64)(*s - '0');
+	return nr;
+}
+
+/* Memory of kmmd's own: scratch, staging, canary. Unlocked, so that locked slabs are refused; but for the canary. */
+static int map_work_areas(void)
+{
+	size_t size = (MESH_BATCH + 1) * SLAB_BYTES_MAX;
+
+	if (!groups)
+		groups = vm_map(NR_GROUPS * sizeof(*groups));
+	if (!mesh.scratch) {
+		mesh.scratch = vm_map(size);
+		if (mesh.scratch)
+			vm_advise(mesh.scratch, size, MADV_NOHUGEPAGE);
+	}
+	mesh.canary = vm_map(os_page_size);	/* a new one: the parent's tells the parent something */
+	if (!groups || !mesh.scratch || !mesh.canary)
+		return -ENOMEM;
+	vm_dontneed(mesh.scratch, size);
+	mesh.staging = mesh.scratch + MESH_BATCH * SLAB_BYTES_MAX;
+	vm_unlock(mesh.scratch, size);
+	vm_advise(mesh.canary, os_page_size, MADV_NOHUGEPAGE);
+	vm_advise(mesh.canary, os_page_size, MADV_UNMERGEABLE);
+	*(volatile u64 *)mesh.canary = (uintptr_t)mesh.canary ^ os_clock_ns();
+	return vm_lock(mesh.canary, os_page_size);
+}
+
+int mesh_open(void)
+{
+	int ret = map_work_areas();
+
+	if (ret)
+		return ret;
+	mesh.uffd = uffd_open();
+	mesh.memfd = memfd_open("kmm-mesh");
+	mesh.pagemap = pagemap_open();
+	ret = mesh.uffd < 0 ? mesh.uffd : mesh.memfd < 0 ? mesh.memfd : mesh.pagemap < 0 ? mesh.pagemap : 0;
+	if (ret == 0 && !mesh_may_write())
+		ret = -EOPNOTSUPP;
+	if (ret == 0) {
+		mesh.max_vmas = max_map_count() / VMA_SHARE;
+		if (!mesh.nr_groups)
+			mesh.nr_groups = 1;
+		mesh.first_own = mesh.nr_groups;
+		return 0;
+	}
+	if (mesh.uffd >= 0)
+		os_close(mesh.uffd);
+	if (mesh.memfd >= 0)
+		os_close(mesh.memfd);
+	if (mesh.pagemap >= 0)
+		os_close(mesh.pagemap);
+	return ret;
+}
+
+void mesh_forget(void)
+{
+	memset(mesh.of_class, 0, sizeof(mesh.of_class));
+	mesh.uffd = mesh.memfd = mesh.pagemap = -1;
+	mesh.free = 0;
+	mesh.next_offset = 0;
+}
+
+const char *mesh_needs(int error)
+{
+	switch (error) {
+	case -EPERM:
+	case -EACCES:
+		return "userfaultfd needs CAP_SYS_PTRACE";
+	case -EOPNOTSUPP:
+	case -EINVAL:
+		return "userfaultfd cannot move pages before Linux 6.8";
+	case -ENOSYS:
+		return "there is no userfaultfd";
+	default:
+		return "userfaultfd, memfd_create or locked memory";
+	}
+}
+
+bool mesh_may_write(void)
+{
+	return pagemap_is_exclusive(mesh.pagemap, mesh.canary);
+}
+
+/* --- groups ------------------------------------------------------------------------------------------------- */
+
+u32 mesh_group_create(unsigned cls, u8 colour)
+{
+	u32 id = mesh.free;
+
+	if (id)
+		mesh.free = groups[id].next;
+	else if (mesh.nr_groups < NR_GROUPS)
+		id = mesh.nr_groups++;
+	else
+		return 0;
+	groups[id] = (struct mesh_group){ .offset = mesh.next_offset, .cls = (u8)cls, .colour = colour,
+					  .next = mesh.of_class[cls] };
+	mesh.next_offset += (u64)kmalloc_caches[cls].nr_pages << PAGE_SHIFT;
+	mesh.of_class[cls] = id;
+	return id;
+}
+
+u32 mesh_first_group(unsigned cls)
+{
+	return mesh.of_class[cls];
+}
+
+static void forget_group(u32 id)
+{
+	u32 *link = &mesh.of_class[groups[id].cls];
+
+	while (*link != id)
+		link = &groups[*link].next;
+	*link = groups[id].next;
+	groups[id].cls = 0;
+	groups[id].next = mesh.free;
+	mesh.free = id;
+}
+
+size_t mesh_group_shrink(u32 id)
+{
+	struct mesh_group *g = &groups[id];
+	bool empty = smp_load_acquire(&g->nr_views) == 0;
+	u64 gone = g->present & ~(empty ? 0 : occupied_pages(g->cls, &g->live));
+	size_t bytes = 0;
+
+	for (unsigned i = 0; i < MESH_PAGES_MAX && mesh_may_write(); i++) {
+		if (!(gone >> i & 1) || memfd_punch(mesh.memfd, g->offset + i * os_page_size, os_page_size))
+			continue;
+		g->present &= (u16)~(1u << i);
+		bytes += os_page_size;
+	}
+	if (empty && !g->present)
+		forget_group(id);
+	return bytes;
+}
+
+/* --- VMAs ---------------------------------------------------------------------------------------------------- */
+
+static bool is_view(pfn_t pfn)
+{
+	return compound_head(pfn_to_page(pfn))->flags & PG_meshed;
+}
+
+/* Ends of a slab's range where an ordinary mapping begins: so many VMAs a view adds. */
+static unsigned nr_seams(const struct page *slab)
+{
+	pfn_t pfn = page_to_pfn(slab);
+
+	return !is_view(pfn - 1) + !is_view(pfn + kmalloc_caches[slab->cls].nr_pages);
+}
+
+bool mesh_has_room(void)
+{
+	return __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED) + 2 * MESH_BATCH <= mesh.max_vmas;
+}
+
+/* --- children that were made while pages were away ------------------------------------------------------------- */
+
+struct batch {
+	struct mesh_job *job;
+	unsigned nr;
+};
+
+static char *scratch_of(const struct batch *b, const struct mesh_job *job)
+{
+	return mesh.scratch + (size_t)(job - b->job) * SLAB_BYTES_MAX;
+}
+
+/* What is away from us is missing there; where nothing is missing the kernel says so. */
+static void fill_child(const struct batch *b, int child)
+{
+	for (unsigned i = 0; i < b->nr; i++) {
+		const struct mesh_job *job = &b->job[i];
+		char *addr = page_address(job->slab), *from = scratch_of(b, job);
+
+		for (u64 away = job->moved; away; away &= away - 1) {
+			size_t off = (size_t)__builtin_ctzll(away) * os_page_size;
+
+			uffd_copy(child, addr + off, from + off, os_page_size);
+		}
+	}
+	os_close(child);
+	count_vm_event(VM_mesh_fork);
+}
+
+static void serve_forks(const struct batch *b)
+{
+	while (uffd_fork_pending(mesh.uffd)) {
+		int child = uffd_next_child(mesh.uffd);
+
+		if (child >= 0)
+			fill_child(b, child);
+	}
+}
+
+/* --- one slab -------------------------------------------------------------------------------------------------- */
+
+static int move_away(const struct batch *b, struct mesh_job *job)
+{
+	char *addr = page_address(job->slab), *to = scratch_of(b, job);
+	size_t size = slab_size(job->slab), off = 0, unshared = SIZE_MAX;
+	unsigned tries = 0;
+
+	while (off < size) {
+		ssize_t n = uffd_move(mesh.uffd, to + off, addr + off, size - off);
+
+		if (n == -ENOENT) {
+			off += os_page_size;		/* never touched, or gone home */
+		} else if (n == -EAGAIN && tries++ < MOVE_TRIES) {
+			serve_forks(b);
+		} else if (n == -EBUSY && unshared != off && mesh_may_write()) {
+			unshared = off;			/* marked as shared since a fork, until it is written */
+			vm_populate(addr + off, os_page_size);
+		} else if (n < 0) {
+			return (int)n;
+		} else {
+			for (; n > 0; n -= (ssize_t)os_page_size, off += os_page_size)
+				job->moved |= 1ull << off / os_page_size;
+		}
+	}
+	return 0;
+}
+
+/* A page that has come to be shared with a child cannot be moved again, but copied. */
+static void move_back(const struct batch *b, struct mesh_job *job)
+{
+	char *addr = page_address(job->slab), *from = scratch_of(b, job);
+
+	for (u64 away = job->moved; away; away &= away - 1) {
+		size_t off = (size_t)__builtin_ctzll(away) * os_page_size;
+		int ret = (int)uffd_move(mesh.uffd, addr + off, from + off, os_page_size);
+
+		while (ret < 0 && ret != -EEXIST && ret != -ENOENT) {
+			serve_forks(b);
+			ret = uffd_copy(mesh.uffd, addr + off, from + off, os_page_size);
+		}
+	}
+	job->moved = 0;
+	uffd_unregister(mesh.uffd, addr, slab_size(job->slab));
+}
+
+/* One object into staging, piece by piece of a page: pages that were missing read as zeroes. */
+static void stage_object(const char *from, const struct mesh_job *job, size_t start, size_t end)
+{
+	while (start < end) {
+		size_t page = start / os_page_size, n = min(end, (page + 1) * os_page_size) - start;
+
+		if (job->moved >> page & 1)
+			memcpy(mesh.staging + start, from + start, n);
+		else
+			memset(mesh.staging + start, 0, n);
+		start += n;
+	}
+}
+
+static int write_frames(const struct batch *b, const struct mesh_job *job, u64 touched)
+{
+	struct mesh_group *g = &groups[job->group];
+	size_t size = kmalloc_caches[g->cls].size;
+	int ret = memfd_read(mesh.memfd, mesh.staging, slab_size(job->slab), g->offset);
+
+	if (ret)
+		return ret;
+	for_each_live(i, &job->live)
+		stage_object(scratch_of(b, job), job, i * size, (i + 1) * size);
+	while (touched && !ret) {
+		unsigned from = (unsigned)__builtin_ctzll(touched), nr = (unsigned)__builtin_ctzll(~(touched >> from));
+		size_t off = from * os_page_size;
+
+		ret = memfd_write(mesh.memfd, mesh.staging + off, nr * os_page_size, g->offset + off);
+		touched &= ~(((1ull << nr) - 1) << from);
+	}
+	return ret;
+}
+
+static void populate_view(char *addr, u64 touched)
+{
+	while (touched) {
+		unsigned from = (unsigned)__builtin_ctzll(touched), nr = (unsigned)__builtin_ctzll(~(touched >> from));
+
+		vm_populate_read(addr + from * os_page_size, nr * os_page_size);
+		touched &= ~(((1ull << nr) - 1) << from);
+	}
+}
+
+static void enter_view(struct mesh_job *job)
+{
+	struct mesh_group *g = &groups[job->group];
+
+	occupancy_add(&g->live, &job->live);
+	__atomic_add_fetch(&g->nr_views, 1, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&nr_vmas, nr_seams(job->slab), __ATOMIC_RELAXED);
+	__atomic_add_fetch(&view_bytes, slab_size(job->slab), __ATOMIC_RELAXED);
+	set_slab_group(job->slab, job->group);
+	job->slab->flags |= PG_meshed;		/* isolated: nobody else looks at its flags */
+}
+
+static int mesh_one(const struct batch *b, struct mesh_job *job)
+{
+	struct mesh_group *g = &groups[job->group];
+	u64 touched = occupied_pages(g->cls, &job->live);
+	char *addr = page_address(job->slab);
+	size_t size = slab_size(job->slab);
+	int ret = uffd_register(mesh.uffd, addr, size);
+
+	if (ret)
+		return ret;
+	ret = move_away(b, job);
+	if (!ret && !mesh_may_write())
+		ret = -EBUSY;
+	if (!ret) {
+		job->gain = __builtin_popcountll(job->moved) - __builtin_popcountll(touched & ~(u64)g->present);
+		g->present |= (u16)touched;
+		ret = write_frames(b, job, touched);
+	}
+	if (!ret)
+		ret = vm_map_file_over(addr, size, mesh.memfd, g->offset);
+	if (ret) {
+		move_back(b, job);
+		return ret;
+	}
+	uffd_wake(mesh.uffd, addr, size);
+	populate_view(addr, touched);
+	enter_view(job);
+	return 0;
+}
+
+void mesh_run_batch(struct mesh_job *job, unsigned nr)
+{
+	struct batch b = { job, nr };
+	size_t size = nr * SLAB_BYTES_MAX;
+	int ret = uffd_register(mesh.uffd, mesh.scratch, size);
+
+	for (unsigned i = 0; i < nr; i++) {
+		job[i].error = ret ? ret : mesh_one(&b, &job[i]);
+		count_vm_event(job[i].error ? VM_mesh_refused : VM_mesh_slab);
+	}
+	if (ret)
+		return;
+	serve_forks(&b);
+	uffd_unregister(mesh.uffd, mesh.scratch, size);
+	serve_forks(&b);
+	vm_dontneed(mesh.scratch, size);
+}
+
+/* --- a meshed slab's later life ------------------------------------------------------------------------------- */
+
+u64 mesh_written_pages(struct page *slab)
+{
+	struct page_region region[MESH_PAGES_MAX];
+	uintptr_t addr = (uintptr_t)page_address(slab), end;
+	int nr = pagemap_private_copies(mesh.pagemap, (void *)addr, slab_size(slab), region, MESH_PAGES_MAX, &end);
+	u64 map = 0;
+
+	for (int i = 0; i < nr; i++)
+		for (u64 at = region[i].start; at < region[i].end; at += os_page_size)
+			map |= 1ull << (at - addr) / os_page_size;
+	return map;
+}
+
+bool mesh_discard(struct page *slab)
+{
+	if (vm_map_over(page_address(slab), slab_size(slab)) != 0)
+		return false;
+	slab->flags &= (u16)~PG_meshed;
+	__atomic_sub_fetch(&nr_vmas, nr_seams(slab), __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&view_bytes, slab_size(slab), __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&groups[slab_group(slab)].nr_views, 1, __ATOMIC_RELEASE);
+	count_vm_event(VM_mesh_discard);
+	return true;
+}
