@@ -20,7 +20,7 @@
  */
 struct kmem_cache {
 	u32 size;		/* bytes of an object */
-	u16 sheaf_capacity;	/* objects of a sheaf, at most 62 */
+	u16 sheaf_capacity;	/* objects of a sheaf at first, at most 61 */
 	u16 chain_max;		/* full sheaves a CPU keeps below the one in use, at least (sheaf.c) */
 	u16 nr_objects;		/* of a slab */
 	u16 nr_pages;		/* of a slab */

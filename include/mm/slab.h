@@ -26,6 +26,7 @@ struct kmem_cache_node {
 	u32 nr_empty;		/* slabs on the last list: every object is free */
 	u64 nr_free;		/* free objects in slabs (not in sheaves) */
 	u16 chain_extra;	/* full sheaves that the CPU may keep beyond the class's chain_max */
+	u8 capacity_extra;	/* objects that its new sheaves take beyond the class's sheaf_capacity */
 	bool overflowed;	/* since sheaves were last filled from slabs */
 } __aligned(64);
 _Static_assert(sizeof(struct kmem_cache_node) == 64, "a node is one cache line");
@@ -50,15 +51,16 @@ bool colour_is_online(unsigned colour);
 
 /* --- sheaves ------------------------------------------------------------------------------------------ */
 /*
- * 64 words, 512-byte aligned, type-stable. The first is a link (arch/percpu_chain.h). A class of capacity n uses the
- * last n; the word before is NULL, the bottom sentinel. A CPU's slot holds only `top`, the address behind the last object:
+ * 64 words, 512-byte aligned, type-stable. The first is a link (arch/percpu_chain.h), the second the number of the word
+ * where objects begin: a sheaf of capacity n uses the last n; the word before those is NULL, the bottom sentinel. A CPU's
+ * slot holds only `top`, the address behind the last object:
  *   top[-1] == NULL        empty
  *   (top & 511) == 0       full
  * The stop sheaf and the boot sheaf are both at once: a pop finds NULL, a push finds the end.
  */
 #define SHEAF_SIZE	512u
 #define SHEAF_SLOTS	64u
-#define SHEAF_MAX_CAPACITY 62u
+#define SHEAF_MAX_CAPACITY 61u
 
 struct sheaf {
 	void *slot[SHEAF_SLOTS];
@@ -83,10 +85,15 @@ static inline struct sheaf *sheaf_below(const struct sheaf *sh)
 	return (struct sheaf *)((uintptr_t)sh->slot[0] & ~(uintptr_t)(SHEAF_SIZE - 1));
 }
 
-/* The place of the first object of a sheaf of class cls. */
-static inline void **sheaf_bottom(struct sheaf *sh, unsigned cls)
+/* The place of the first object. */
+static inline void **sheaf_bottom(struct sheaf *sh)
 {
-	return &sh->slot[SHEAF_SLOTS - cache_of(cls)->sheaf_capacity];
+	return &sh->slot[(uintptr_t)sh->slot[1]];
+}
+
+static inline unsigned sheaf_capacity(struct sheaf *sh)
+{
+	return (unsigned)(sheaf_full_top(sh) - sheaf_bottom(sh));
 }
 
 /* --- the allocator ------------------------------------------------------------------------------------ */
@@ -133,8 +140,8 @@ void drain_cpu(unsigned cpu);
 void drain_colour(unsigned colour);
 /* All CPUs, all groups, all barns; empty slabs go to the page allocator. Inside the gate. */
 void kmem_cache_shrink_all(void);
-/* Empty slabs alone; true if there was one. Inside the gate. */
-bool kmem_cache_reap(void);
+/* Empty slabs alone, or what the caches hold as well; true if there was anything. Inside the gate. */
+bool kmem_cache_reap(bool caches);
 
 /* Sums for slabinfo. */
 struct slabinfo {

@@ -44,7 +44,7 @@ bool scan_is_old(struct scan_control *sc, u32 since_ms, u32 max_age_ms);
 struct shrinker {
 	const char *name;
 	bool (*scan)(struct scan_control *sc);
-	bool (*reap)(void);
+	bool (*reap)(bool caches);
 	size_t (*count)(void);		/* bytes that would go if they were old, about; NULL: cannot tell */
 	struct shrinker *next;
 };
@@ -68,7 +68,11 @@ void page_reporting_notify_free(struct zone *zone, u32 now_ms);
 /* One slice, of whoever is in turn. false: the pass is over. Kernel: shrink_node(). */
 bool shrink_slice(struct scan_control *sc);
 /* What every shrinker can reap. True if there was anything. */
-bool reap_all(void);
+bool reap_all(bool caches);
+/*
+ * Called without locks before a zone grows: caches are reaped, at a small share of the time. True if there was anything.
+ */
+bool reap_before_growth(void);
 /*
  * Everything of any age but about pad bytes, in slices: begin, slice until it says false, end, which returns bytes.
  * try_to_free_pages() does all of it in one go, for an allocation that fails.

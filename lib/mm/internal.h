@@ -63,6 +63,7 @@ static inline u64 *slab_bits(struct page *slab)
 /* --- sheaf.c -------------------------------------------------------------------------------------------- */
 void sheaves_prepare(unsigned cpu, unsigned colour);
 void free_object_slowpath(map_entry_t e, void *obj);
+u64 sheaf_bytes(void);			/* in all CPUs' sheaves, an estimate */
 void barn_flush(unsigned home, unsigned cls);
 /* top came out of a slot, with all that is below it. The caller is inside the gate and owns the sheaves. */
 void dispose_chain(unsigned slot, void **top);

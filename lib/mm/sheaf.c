@@ -10,7 +10,7 @@
  * from there, else object by object.
  *
  * Objects.
- *   slot of CPU and class: top -> [ link | NULL | obj obj obj ... top ] -> full sheaf -> full sheaf
+ *   slot of CPU and class: top -> [ link | bottom | ... NULL | obj obj obj ... top ] -> full sheaf -> full sheaf
  *   SLOT_EMPTY of a CPU    -> empty sheaves; more than EMPTY_MAX go to the depot, which all share
  *   node->full             -> sheaf -> sheaf: the barn, what other CPUs brought home
  * All links are in slot[0], with a number in the low nine bits: room, count of the list, count of objects.
@@ -37,7 +37,7 @@
 #include "mm/mm_struct.h"
 #include "os/os.h"
 #include "page/memblock.h"
-#include "page/mmzone.h"
+#include "page/page_alloc.h"
 #include "page/reclaim.h"
 #include "page/sparse.h"
 #include <errno.h>
@@ -46,8 +46,9 @@
 #define LOCK_TRIES	1000
 #define ROOM_FULL	1u		/* nothing more goes on top of this sheaf */
 #define CHAIN_EXTRA_MAX	300u		/* sheaves; with chain_max below the 511 that fit into a link */
-/* What all chains may hold beyond the least: so many bytes, and that share of the heap. */
+/* What all chains may hold beyond the least: so many bytes, and that share of the pages in use. */
 #define CHAIN_EXTRA_BYTES MIB(1)
+#define SHEAF_GROWN_BYTES MIB(1)	/* of a sheaf that has grown, at most; or what it was */
 #define CHAIN_SHARE	2
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
@@ -82,20 +83,30 @@ static struct sheaf *__barn_pop(struct kmem_cache_node *n, unsigned *nr)
 	return sh;
 }
 
-/* Sets link and sentinel, and returns the top of a sheaf that holds nr objects of cls. */
-static void **sheaf_arm(struct sheaf *sh, unsigned cls, unsigned nr, unsigned room)
+/* How many objects a CPU's new sheaves take. */
+static unsigned node_capacity(const struct kmem_cache_node *n, unsigned cls)
 {
-	void **bottom = sheaf_bottom(sh, cls);
-
-	sh->slot[0] = (void *)(uintptr_t)room;
-	bottom[-1] = NULL;
-	return bottom + nr;
+	return cache_of(cls)->sheaf_capacity + READ_ONCE(n->capacity_extra);
 }
 
 /* How many full sheaves a CPU keeps below the one in use, and its barn takes. */
-static unsigned chain_max(struct kmem_cache_node *n, unsigned cls)
+static unsigned chain_max(const struct kmem_cache_node *n, unsigned cls)
 {
 	return cache_of(cls)->chain_max + READ_ONCE(n->chain_extra);
+}
+
+/* Makes an empty sheaf one of that capacity. */
+static void sheaf_shape(struct sheaf *sh, unsigned capacity)
+{
+	sh->slot[1] = (void *)(uintptr_t)(SHEAF_SLOTS - capacity);
+	sheaf_bottom(sh)[-1] = NULL;
+}
+
+/* Sets the link, and returns the top of a sheaf that holds nr objects. */
+static void **sheaf_arm(struct sheaf *sh, unsigned nr, unsigned room)
+{
+	sh->slot[0] = (void *)(uintptr_t)room;
+	return sheaf_bottom(sh) + nr;
 }
 
 /* The room of a sheaf that becomes the lowest of a slot's chain. */
@@ -108,8 +119,8 @@ static unsigned chain_room(unsigned cpu, unsigned slot)
 	return min(ROOM_FULL + chain_max(get_node(cpu, cls), cls), SHEAF_SIZE - 1);	/* it must fit beside the link */
 }
 
-/* Empty sheaves. Inside the gate, as it may take a lock. */
-static struct sheaf *get_empty_sheaf(void)
+/* An empty sheaf for objects of a node. Inside the gate, as it may take a lock. */
+static struct sheaf *get_empty_sheaf(const struct kmem_cache_node *node, unsigned cls)
 {
 	struct sheaf *sh = percpu_get_empty();
 	unsigned nr;
@@ -124,6 +135,8 @@ static struct sheaf *get_empty_sheaf(void)
 		if (sh)
 			count_vm_event(VM_sheaf_alloc);
 	}
+	if (sh)
+		sheaf_shape(sh, node_capacity(node, cls));
 	return sh;
 }
 
@@ -182,7 +195,7 @@ static struct sheaf *barn_get(unsigned home, unsigned cls, unsigned *nr)
 
 static void flush_sheaf(unsigned cls, struct sheaf *sh, unsigned nr)
 {
-	slab_free_bulk(cls, sheaf_bottom(sh, cls), nr);
+	slab_free_bulk(cls, sheaf_bottom(sh), nr);
 	count_vm_event(VM_sheaf_flush);
 	put_empty_sheaf(sh);
 }
@@ -201,7 +214,7 @@ static int common_home(void **p, unsigned nr)
 /* Whole into the barn of the home, if there is one home and room; else into slabs. */
 static void send_home(unsigned cls, struct sheaf *sh, unsigned nr)
 {
-	int home = common_home(sheaf_bottom(sh, cls), nr);
+	int home = common_home(sheaf_bottom(sh), nr);
 
 	if (home >= 0 && barn_put((unsigned)home, cls, sh, nr))
 		count_vm_event((unsigned)home == any_cpu() ? VM_barn_put : VM_barn_put_remote);
@@ -215,9 +228,9 @@ void dispose_chain(unsigned slot, void **top)
 
 	while (!is_null_sheaf(top)) {
 		struct sheaf *sh = sheaf_of_top(top), *below = sheaf_below(sh);
-		unsigned nr = (unsigned)(top - sheaf_bottom(sh, cls));
+		unsigned nr = (unsigned)(top - sheaf_bottom(sh));
 
-		VM_BUG_ON(nr > cache_of(cls)->sheaf_capacity);
+		VM_BUG_ON(nr > sheaf_capacity(sh));
 		if (nr)
 			send_home(cls, sh, nr);
 		else
@@ -247,46 +260,64 @@ static struct sheaf *get_sibling_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 	return sh;
 }
 
+/* What a chain of so many sheaves of such a capacity may hold beyond the least, in bytes. */
+static u64 chain_bytes_beyond(const struct kmem_cache *s, unsigned chain_extra, unsigned capacity_extra)
+{
+	u64 least = (1u + s->chain_max) * s->sheaf_capacity;
+
+	return ((u64)(1u + s->chain_max + chain_extra) * (s->sheaf_capacity + capacity_extra) - least) * s->size;
+}
+
 /*
- * Overflow and underflow in turn: the chain is too short for how the program goes up and down. It may grow while all
- * that CPUs hold beyond the least is a share of the heap; growth of the heap takes it back (vmscan.c).
+ * Overflow and underflow in turn: the chain is too short for how the program goes up and down. First its sheaves become
+ * larger, then there are more of them. It may grow while all that CPUs hold beyond the least is a share of what is in use;
+ * growth of the heap takes it back (vmscan.c).
  */
 static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 {
 	const struct kmem_cache *s = cache_of(cls);
-	u64 heap = (zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages) << PAGE_SHIFT;
+	u64 managed = zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages;
+	u64 in_use = (managed - min(managed, nr_free_pages())) << PAGE_SHIFT;
+	unsigned capacity_max = clamp(SHEAF_GROWN_BYTES / s->size, (u32)s->sheaf_capacity, SHEAF_MAX_CAPACITY);
+	unsigned chain, capacity;
 	u64 bytes;
-	u32 more;
 
 	if (!READ_ONCE(n->overflowed))
 		return;
-	mutex_lock(&n->lock, LOCK_node);
+	mutex_lock(&n->lock, LOCK_node);	/* what follows is read under the lock, or threads add up */
 	n->overflowed = false;
-	more = min(n->chain_extra + 1u, CHAIN_EXTRA_MAX - n->chain_extra);	/* read under the lock, or threads add up */
-	bytes = (u64)more * s->sheaf_capacity * s->size;
-	if (__atomic_add_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED) <= CHAIN_EXTRA_BYTES + heap / CHAIN_SHARE)
-		n->chain_extra += (u16)more;
+	chain = n->chain_extra;
+	capacity = n->capacity_extra;
+	if (chain_max(n, cls) && node_capacity(n, cls) < capacity_max)
+		capacity = min(2 * node_capacity(n, cls), capacity_max) - s->sheaf_capacity;
 	else
+		chain = min(2 * chain + 1, CHAIN_EXTRA_MAX);
+	bytes = chain_bytes_beyond(s, chain, capacity) - chain_bytes_beyond(s, n->chain_extra, n->capacity_extra);
+	if (__atomic_add_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED) <= CHAIN_EXTRA_BYTES + in_use / CHAIN_SHARE) {
+		n->chain_extra = (u16)chain;
+		n->capacity_extra = (u8)capacity;
+	} else {
 		__atomic_sub_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED);
-	VM_BUG_ON(n->chain_extra > CHAIN_EXTRA_MAX);
+	}
 	mutex_unlock(&n->lock, LOCK_node);
 }
 
 void forget_longer_chain(struct kmem_cache_node *n, unsigned cls)
 {
-	const struct kmem_cache *s = cache_of(cls);
-
-	if (!READ_ONCE(n->chain_extra))
+	if (!READ_ONCE(n->chain_extra) && !READ_ONCE(n->capacity_extra))
 		return;
 	mutex_lock(&n->lock, LOCK_node);
-	__atomic_sub_fetch(&chain_extra_bytes, (u64)n->chain_extra * s->sheaf_capacity * s->size, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&chain_extra_bytes, chain_bytes_beyond(cache_of(cls), n->chain_extra, n->capacity_extra),
+			   __ATOMIC_RELAXED);
 	n->chain_extra = 0;
+	n->capacity_extra = 0;
 	mutex_unlock(&n->lock, LOCK_node);
 }
 
 /* A sheaf with objects: from the barn, from a sibling's, else filled from slabs. NULL when out of memory. */
 static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 {
+	struct kmem_cache_node *n = get_node(cpu, cls);
 	struct sheaf *sh = barn_get(cpu, cls, nr);
 
 	if (sh) {
@@ -298,11 +329,11 @@ static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 		count_vm_event(VM_sheaf_neighbour);
 		return sh;
 	}
-	sh = get_empty_sheaf();
+	consider_longer_chain(n, cls);
+	sh = get_empty_sheaf(n, cls);
 	if (!sh)
 		return NULL;
-	consider_longer_chain(get_node(cpu, cls), cls);
-	*nr = slab_alloc_bulk(cpu, cls, sheaf_bottom(sh, cls), cache_of(cls)->sheaf_capacity);
+	*nr = slab_alloc_bulk(cpu, cls, sheaf_bottom(sh), max((unsigned)cache_of(cls)->sheaf_capacity, sheaf_capacity(sh) / 2));
 	if (!*nr) {
 		put_empty_sheaf(sh);
 		return NULL;
@@ -335,7 +366,7 @@ static void *refill_and_alloc(unsigned cls)
 	sh = get_full_sheaf((unsigned)cpu, cls, &nr);
 	if (!sh)
 		return NULL;
-	top = sheaf_arm(sh, cls, nr, chain_room((unsigned)cpu, cls));
+	top = sheaf_arm(sh, nr, chain_room((unsigned)cpu, cls));
 	obj = *--top;
 	old = percpu_exchange((unsigned)cpu, cls, top);
 	if (!old)	/* moved to another CPU, being drained, or restarted: the rest stays here */
@@ -374,11 +405,11 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 static void dispose_overflow(unsigned cls, const struct chain_left *left)
 {
 	if (left->slot & SLOT_REMOTE) {
-		send_home(cls, left->sheaf, cache_of(cls)->sheaf_capacity);
+		send_home(cls, left->sheaf, sheaf_capacity(left->sheaf));
 		return;
 	}
 	WRITE_ONCE(get_node(any_cpu(), cls)->overflowed, true);
-	flush_sheaf(cls, left->sheaf, cache_of(cls)->sheaf_capacity);
+	flush_sheaf(cls, left->sheaf, sheaf_capacity(left->sheaf));
 }
 
 /*
@@ -388,7 +419,7 @@ static void dispose_overflow(unsigned cls, const struct chain_left *left)
 static bool push_chain(map_entry_t e, void *obj, struct sheaf *sh, unsigned least)
 {
 	unsigned cls = e & MAP_SLOT_MASK;
-	void **top = sheaf_arm(sh, cls, 1, 0);
+	void **top = sheaf_arm(sh, 1, 0);
 	struct chain_left left;
 
 	top[-1] = obj;
@@ -408,7 +439,7 @@ static void free_into_first_sheaf(map_entry_t e, void *obj)
 {
 	unsigned cls = e & MAP_SLOT_MASK, slot = cls;
 	int cpu = cpu_area();
-	struct sheaf *sh = cpu < 0 ? NULL : get_empty_sheaf();
+	struct sheaf *sh = cpu < 0 ? NULL : get_empty_sheaf(get_node((unsigned)cpu, cls), cls);
 	void **top, **old;
 
 	if (!sh) {
@@ -417,7 +448,7 @@ static void free_into_first_sheaf(map_entry_t e, void *obj)
 	}
 	if (e >> MAP_HOME_SHIFT != (u32)cpu)
 		slot |= SLOT_REMOTE;
-	top = sheaf_arm(sh, cls, 1, chain_room((unsigned)cpu, slot));
+	top = sheaf_arm(sh, 1, chain_room((unsigned)cpu, slot));
 	top[-1] = obj;
 	old = percpu_exchange((unsigned)cpu, slot, top);
 	if (!old) {
@@ -433,20 +464,26 @@ static void free_into_first_sheaf(map_entry_t e, void *obj)
 
 void free_object_slowpath(map_entry_t e, void *obj)
 {
+	unsigned cls = e & MAP_SLOT_MASK;
+	const struct kmem_cache_node *node;
 	struct sheaf *sh;
 
 	if (percpu_mode == PERCPU_MODE_LOCK && lock_push(e, obj))
 		return;
+	node = get_node(any_cpu(), cls);
 	sh = percpu_get_empty();
-	if (likely(sh) && likely(push_chain(e, obj, sh, ROOM_FULL + 1)))
-		return;
+	if (likely(sh)) {
+		sheaf_shape(sh, node_capacity(node, cls));
+		if (likely(push_chain(e, obj, sh, ROOM_FULL + 1)))
+			return;
+	}
 	if (unlikely(gate_is_inside())) {
 		defer_free(obj);
 		return;
 	}
 	gate_enter();
 	free_deferred();
-	sh = get_empty_sheaf();
+	sh = get_empty_sheaf(node, cls);
 	if (!sh || !push_chain(e, obj, sh, ROOM_FULL))
 		free_into_first_sheaf(e, obj);
 	gate_leave();

@@ -45,6 +45,7 @@
 #define RANGES_PER_SLICE 64
 #define PAGES_PER_SLICE	 256
 #define LOOKS_PER_SLICE	 256		/* at pages, slabs or free blocks */
+#define REAP_SHARE	 4	/* of the heap must be in sheaves for it to be worth taking them back */
 #define LOOKS_PER_PASS	 4096		/* 0.2 ms */
 
 struct look {
@@ -421,10 +422,18 @@ bool shrink_slabs(struct scan_control *sc)
 
 /* --- before the heap grows ---------------------------------------------------------------------------------- */
 
-bool kmem_cache_reap(void)
+bool kmem_cache_reap(bool caches)
 {
 	bool any = false;
 
+	if (caches) {
+		u64 heap = (zones[ZONE_BRK].present_pages + zones[ZONE_NORMAL].present_pages) << PAGE_SHIFT;
+
+		if (sheaf_bytes() < heap / REAP_SHARE)
+			return false;
+		kmem_cache_shrink_all();
+		return true;
+	}
 	for_each_colour(colour)
 		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)	/* a cache domain keeps none */
 			for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)

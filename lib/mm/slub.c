@@ -281,7 +281,7 @@ void classify_address(const void *p, struct addr_info *info)
 /* --- sums -------------------------------------------------------------------------------------------------- */
 
 /* Objects in the sheaves of a slot; the owner may be changing them: an estimate. */
-static u64 slot_objects(unsigned cpu, unsigned cls, unsigned slot)
+static u64 slot_objects(unsigned cpu, unsigned slot)
 {
 	void **top = READ_ONCE(*percpu_slot(cpu, slot));
 	struct sheaf *sh = sheaf_of_top(top);
@@ -289,10 +289,26 @@ static u64 slot_objects(unsigned cpu, unsigned cls, unsigned slot)
 
 	if (sh == &boot_sheaf || sh == &stop_sheaf)
 		return 0;
-	nr = (u64)(top - sheaf_bottom(sh, cls));
+	nr = (u64)(top - sheaf_bottom(sh));
 	for (unsigned i = 0; i < SHEAF_SIZE && (sh = sheaf_below(sh)) != NULL; i++)
-		nr += cache_of(cls)->sheaf_capacity;
+		nr += sheaf_capacity(sh);
 	return nr;
+}
+
+u64 sheaf_bytes(void)
+{
+	u64 bytes = 0;
+
+	for_each_colour(colour) {
+		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
+			for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
+				unsigned slot = cls | colour << MAP_COLOUR_SHIFT;
+
+				bytes += (slot_objects(cpu, slot) + slot_objects(cpu, slot | SLOT_REMOTE)) * kmalloc_caches[cls].size;
+			}
+		}
+	}
+	return bytes;
 }
 
 static u64 barn_objects(struct kmem_cache_node *n)
@@ -325,7 +341,7 @@ static void add_slabinfo(unsigned cls, struct slabinfo *si)
 			continue;
 		if (READ_ONCE(n->full))
 			si->nr_barn += barn_objects(n);
-		si->nr_sheaf += slot_objects(home, cls, cls) + slot_objects(home, cls, cls | SLOT_REMOTE);
+		si->nr_sheaf += slot_objects(home, cls) + slot_objects(home, cls | SLOT_REMOTE);
 	}
 }
 
@@ -380,10 +396,10 @@ static void validate_slot(unsigned cpu, unsigned cls, unsigned slot)
 	void **top = *percpu_slot(cpu, slot);
 	struct addr_info info;
 
-	if (slot_objects(cpu, cls, slot) == 0)
+	if (slot_objects(cpu, slot) == 0)
 		return;
 	for (struct sheaf *sh = sheaf_of_top(top); sh; sh = sheaf_below(sh), top = sheaf_full_top(sh)) {
-		for (void **p = sheaf_bottom(sh, cls); p < top; p++) {
+		for (void **p = sheaf_bottom(sh); p < top; p++) {
 			classify_address(*p, &info);
 			BUG_ON(info.kind != ADDR_OBJECT || info.cls != (cls & MAP_CLASS_MASK));
 			BUG_ON((map_entry(virt_to_pfn(*p)) & MAP_SLOT_MASK) != cls);

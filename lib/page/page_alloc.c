@@ -100,12 +100,14 @@ static struct page *__zones_alloc(u32 nr, unsigned order, enum migratetype mt, b
 
 	if (page)
 		return page;
-	retry = reap_all();
+	retry = reap_all(false);
 	if (nr_pcp_pages() >= nr) {
 		drain_all_pages();
 		retry = true;
 	}
 	if (retry)
+		page = get_page_from_zones(nr, order, mt, false, reported);
+	if (!page && reap_before_growth())
 		page = get_page_from_zones(nr, order, mt, false, reported);
 	return page ? page : get_page_from_zones(nr, order, mt, true, reported);
 }

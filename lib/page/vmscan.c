@@ -50,11 +50,13 @@
 #define GROWTH_FREE_MIN	 128u
 #define GROWTH_SHARE	 16			/* may be free at a peak */
 #define GROWTH_SHRINK	 8			/* growth that has the caches taken back */
+#define REAP_PAUSE	 8			/* times as long as caches took to reap, they are left alone */
 
 bool kswapd_running;
 bool kmmd_wanted;
 static u64 peak_resident;			/* follows the real peak in steps of GROWTH_BATCH */
 static u64 shrunk_at;				/* the peak for which caches were last taken back */
+static u64 reap_again_ns;			/* caches are not reaped before that time */
 static unsigned kswapd_failures;
 
 void scan_account(struct scan_control *sc, size_t bytes)
@@ -134,12 +136,12 @@ void register_shrinker(struct shrinker *s)
 	shrinkers = s;
 }
 
-bool reap_all(void)
+bool reap_all(bool caches)
 {
 	bool any = false;
 
 	for (struct shrinker *s = shrinkers; s; s = s->next)
-		any |= s->reap && s->reap();
+		any |= s->reap && s->reap(caches);
 	return any;
 }
 
@@ -240,6 +242,23 @@ static void balance_zone(struct zone *zone)
 	sc.nr_to_reclaim = (size_t)(have - min(have, may)) << PAGE_SHIFT;
 	while (sc.nr_to_reclaim && page_report(zone, &sc))
 		;
+}
+
+bool reap_before_growth(void)
+{
+	u64 start = os_clock_ns(), again = READ_ONCE(reap_again_ns);
+
+	if (start < again ||
+	    !__atomic_compare_exchange_n(&reap_again_ns, &again, UINT64_MAX, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return false;
+	if (reap_all(true)) {
+		count_vm_event(VM_reap_growth);
+		drain_all_pages();
+		again = os_clock_ns();
+		again += (again - start) * REAP_PAUSE;
+	}
+	WRITE_ONCE(reap_again_ns, again);
+	return again > start;
 }
 
 void balance_growth(void)

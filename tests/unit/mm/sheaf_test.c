@@ -16,7 +16,7 @@ TestSuite(sheaf, .init = boot_auto, .timeout = 120);
 TestSuite(sheaf_lock, .init = boot_lock, .timeout = 120);
 
 #define CLS 4u		/* 64 bytes, 64 objects a slab, */
-#define CAP 62		/* 62 a sheaf */
+#define CAP 61		/* objects a sheaf */
 
 static u64 managed(void)
 {
@@ -102,12 +102,12 @@ Test(sheaf_lock, refill)
 	get_slabinfo(CLS, &si);
 	cr_assert_eq(si.nr_slabs, 1u);
 	cr_assert_eq(si.nr_sheaf, CAP - 1u);
-	cr_assert_eq(si.nr_free, 2u, "64 objects, 62 places");
+	cr_assert_eq(si.nr_free, 64u - CAP, "what the sheaf had no place for");
 	for (int i = 1; i < CAP; i++)
 		cr_assert_eq((char *)kmalloc(64), first + 64 * i, "by ascending address");
 	cr_assert_eq(global_vm_event(VM_sheaf_refill), 1u);
-	cr_assert_eq((char *)kmalloc(64), first + 64 * 62, "what the slab had left");
-	cr_assert_eq((char *)kmalloc(64), first + 64 * 63);
+	for (int i = CAP; i < 64; i++)
+		cr_assert_eq((char *)kmalloc(64), first + 64 * i, "what the slab had left");
 	cr_assert_eq(global_vm_event(VM_sheaf_refill), 2u);
 	cr_assert_eq(global_vm_event(VM_slab_alloc), 1u);
 	cr_assert_not_null(kmalloc(64));
@@ -166,6 +166,34 @@ Test(sheaf_lock, chain_grows_by_need)
 	drain_cpu(pcpu_of(this_cpu_id())->cpu);
 	gate_leave();
 	cr_assert_eq(n->chain_extra, 0u);
+	check_all_back();
+}
+
+/* Of large objects a sheaf takes few, until the program needs more. */
+Test(sheaf_lock, sheaves_grow_by_need)
+{
+	enum { NR = 24, SIZE = 32 << 10 };
+	unsigned cls = kmalloc_class(SIZE);
+	struct kmem_cache_node *n = get_node(pin_area(0), cls);
+	void *p[NR];
+	u64 refills = 0;
+
+	cr_assert_leq(kmalloc_caches[cls].sheaf_capacity, 2u);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < NR; i++)
+			cr_assert_not_null(p[i] = kmalloc(SIZE));
+		for (int i = 0; i < NR; i++)
+			kfree(p[i]);
+		if (round == 9)
+			refills = global_vm_event(VM_sheaf_refill);
+		slab_validate_all();
+	}
+	cr_assert_gt(n->capacity_extra, 0u);
+	cr_assert_eq(global_vm_event(VM_sheaf_refill), refills, "then all of them stay in sheaves");
+	gate_enter();
+	drain_cpu(pcpu_of(this_cpu_id())->cpu);
+	gate_leave();
+	cr_assert_eq(n->capacity_extra, 0u, "until they are drained");
 	check_all_back();
 }
 
