@@ -10,7 +10,7 @@
  * it by name a line in the log says why.
  *
  * When. A pass a decay time after the last one, while memory is on the move: while slow paths run, reclaim has not yet
- * seen everything go home, or the last pass found things too young. In auto mode only where a 16th of the heap,
+ * seen everything go home, or the last pass found things too young. In auto mode only where a 64th of the heap,
  * and MIN_GAIN, is to be had.
  *
  * Slices. A turn of the background thread lasts TURN_MS; then reclaim has its own. Each slice of a compactor is shorter
@@ -36,7 +36,7 @@
 
 #define TURN_MS	   50u
 #define PERIOD_MIN_MS 100u
-#define HEAP_SHARE 16
+#define HEAP_SHARE 64
 #define MIN_GAIN   MIB(1)
 #define WAIT_STEP_MS 100u
 #define WAIT_MAX_MS  30000u
