@@ -95,7 +95,7 @@ u64 mesh_view_bytes(void)
 
 bool mesh_is_own_group(u32 id)
 {
-	return id >= mesh.first_own;
+	return id > MESH_GROUP_KSM && id >= mesh.first_own;
 }
 
 u32 mesh_nr_groups(void)
@@ -122,20 +122,25 @@ static u64 max_map_count(void)
 	return nr;
 }
 
+int mesh_groups_alloc(void)
+{
+	if (!groups)
+		groups = vm_map(NR_GROUPS * sizeof(*groups));
+	return groups ? 0 : -ENOMEM;
+}
+
 /* Memory of kmmd's own: scratch, staging, canary. Unlocked, so that locked slabs are refused; but for the canary. */
 static int map_work_areas(void)
 {
 	size_t size = (MESH_BATCH + 1) * SLAB_BYTES_MAX;
 
-	if (!groups)
-		groups = vm_map(NR_GROUPS * sizeof(*groups));
 	if (!mesh.scratch) {
 		mesh.scratch = vm_map(size);
 		if (mesh.scratch)
 			vm_advise(mesh.scratch, size, MADV_NOHUGEPAGE);
 	}
 	mesh.canary = vm_map(os_page_size);	/* a new one: the parent's tells the parent something */
-	if (!groups || !mesh.scratch || !mesh.canary)
+	if (mesh_groups_alloc() || !mesh.scratch || !mesh.canary)
 		return -ENOMEM;
 	vm_dontneed(mesh.scratch, size);
 	mesh.staging = mesh.scratch + MESH_BATCH * SLAB_BYTES_MAX;
@@ -161,7 +166,7 @@ int mesh_open(void)
 	if (ret == 0) {
 		mesh.max_vmas = max_map_count() / VMA_SHARE;
 		if (!mesh.nr_groups)
-			mesh.nr_groups = 1;
+			mesh.nr_groups = MESH_GROUP_KSM + 1;
 		mesh.first_own = mesh.nr_groups;
 		return 0;
 	}
@@ -406,6 +411,13 @@ static void populate_view(char *addr, u64 touched)
 	}
 }
 
+void mesh_enter(struct page *slab, u32 id)
+{
+	__atomic_add_fetch(&view_bytes, slab_size(slab), __ATOMIC_RELAXED);
+	set_slab_group(slab, id);
+	slab->flags |= PG_meshed;		/* isolated: nobody else looks at its flags */
+}
+
 static void enter_view(struct mesh_job *job)
 {
 	struct mesh_group *g = &groups[job->group];
@@ -413,9 +425,7 @@ static void enter_view(struct mesh_job *job)
 	occupancy_add(&g->live, &job->live);
 	__atomic_add_fetch(&g->nr_views, 1, __ATOMIC_RELEASE);
 	__atomic_add_fetch(&nr_vmas, nr_seams(job->slab), __ATOMIC_RELAXED);
-	__atomic_add_fetch(&view_bytes, slab_size(job->slab), __ATOMIC_RELAXED);
-	set_slab_group(job->slab, job->group);
-	job->slab->flags |= PG_meshed;		/* isolated: nobody else looks at its flags */
+	mesh_enter(job->slab, job->group);
 }
 
 static int mesh_one(const struct batch *b, struct mesh_job *job)
@@ -483,12 +493,16 @@ u64 mesh_written_pages(struct page *slab)
 
 bool mesh_discard(struct page *slab)
 {
-	if (vm_map_over(page_address(slab), slab_size(slab)) != 0)
+	u32 id = slab_group(slab);
+
+	if (id != MESH_GROUP_KSM && vm_map_over(page_address(slab), slab_size(slab)) != 0)
 		return false;
 	slab->flags &= (u16)~PG_meshed;
-	__atomic_sub_fetch(&nr_vmas, nr_seams(slab), __ATOMIC_RELAXED);
 	__atomic_sub_fetch(&view_bytes, slab_size(slab), __ATOMIC_RELAXED);
-	__atomic_sub_fetch(&groups[slab_group(slab)].nr_views, 1, __ATOMIC_RELEASE);
+	if (id != MESH_GROUP_KSM) {
+		__atomic_sub_fetch(&nr_vmas, nr_seams(slab), __ATOMIC_RELAXED);
+		__atomic_sub_fetch(&groups[id].nr_views, 1, __ATOMIC_RELEASE);
+	}
 	count_vm_event(VM_mesh_discard);
 	return true;
 }

@@ -99,6 +99,7 @@ struct mesh_group {
 	u8 colour;
 };
 
+#define MESH_GROUP_KSM 1u	/* no group: meshed by mesh_ksm.c */
 #define MESH_BATCH 8u
 
 /* A slab on its way onto a group's frames: isolated. */
@@ -114,6 +115,8 @@ struct mesh_job {
 int mesh_open(void);
 void mesh_forget(void);
 const char *mesh_needs(int error);
+int mesh_groups_alloc(void);	/* 0 or -ENOMEM */
+void mesh_enter(struct page *slab, u32 id);	/* an isolated slab is meshed now */
 bool mesh_may_write(void);	/* no other process has views of our frames */
 bool mesh_has_room(void);	/* for the VMAs of one more batch */
 struct mesh_group *mesh_group(u32 id);
@@ -127,5 +130,12 @@ void mesh_run_batch(struct mesh_job *job, unsigned nr);
 size_t mesh_group_shrink(u32 id);
 /* OS pages of a meshed slab that the program has written, so that they are its own again. */
 u64 mesh_written_pages(struct page *slab);
+
+/* --- mesh_ksm.c: the same by equal pages ------------------------------------------------------------------- */
+struct compact_control;
+int mesh_ksm_open(void);
+const char *mesh_ksm_needs(int error);
+void mesh_ksm_begin(struct compact_control *cc);
+void mesh_ksm_batch(struct mesh_job *job, unsigned nr);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * mesh_scan.c - a pass of meshing: looks at all slabs, plans, carries out.
  *
- * Purpose. The compactor behind KMM_COMPACT=mesh, and the first choice of auto. A pass in steps, each in short slices:
+ * Purpose. The compactors behind KMM_COMPACT=mesh, the first choice of auto, and ksm, the second. A pass in steps, each in short slices:
  *
  *	SCAN	walks the zones: sparse quiet slabs become candidates, meshed ones say what they still need
  *	SETTLE	frames that nobody needs any more go home; is the rest worth the trouble?
@@ -54,6 +54,7 @@ struct sighting {
 
 static struct {
 	enum mesh_step step;
+	bool ksm;			/* by equal pages instead of frames */
 	struct mesh_plan *plan;
 	struct sighting *seen;		/* [nr_groups] */
 	u32 nr_groups;
@@ -66,9 +67,11 @@ static struct {
 
 /* --- scan --------------------------------------------------------------------------------------------------- */
 
-static bool begin(void)
+static bool begin(struct compact_control *cc)
 {
-	walk.nr_groups = mesh_nr_groups();
+	if (walk.ksm)
+		mesh_ksm_begin(cc);
+	walk.nr_groups = max(mesh_nr_groups(), 1u);
 	walk.plan = mesh_plan_create(CANDIDATES_MAX);
 	walk.seen = vm_map(ALIGN(walk.nr_groups * sizeof(*walk.seen), os_page_size));
 	for (u32 id = 1; walk.seen && id < walk.nr_groups; id++)
@@ -289,6 +292,8 @@ static u32 bin_group(const struct mesh_bin *bin)
 
 	if (!bin->nr || gain <= 0 || gain * VIEWS_PER_PAGE < (s32)bin->nr)
 		return 0;
+	if (walk.ksm)
+		return bin->nr > 1 ? MESH_GROUP_KSM : 0;
 	if (!mesh_has_room()) {
 		walk.left_pages += (u64)gain;
 		walk.left_slabs += bin->nr;
@@ -321,6 +326,8 @@ static unsigned fill_batch(struct compact_control *cc, struct mesh_job *jobs)
 		jobs[nr] = (struct mesh_job){ .slab = pfn_to_page(c->pfn), .group = walk.created };
 		nr += isolate(cc, jobs, &jobs[nr], c);
 		walk.candidate = c->next;
+		if (walk.ksm && walk.candidate == NO_INDEX)
+			break;		/* what comes next belongs to another bin */
 	}
 	if (nr < MESH_BATCH && next_candidate() == NO_INDEX)
 		walk.step = MESH_PLAN;		/* the next class */
@@ -335,7 +342,10 @@ static void run(struct compact_control *cc)
 
 	if (!nr)
 		return;
-	mesh_run_batch(jobs, nr);
+	if (walk.ksm)
+		mesh_ksm_batch(jobs, nr);
+	else
+		mesh_run_batch(jobs, nr);
 	for (unsigned i = 0; i < nr; i++) {
 		gain += jobs[i].error ? 0 : jobs[i].gain;
 		putback_slab(jobs[i].slab);
@@ -363,7 +373,7 @@ static bool mesh_scan(struct compact_control *cc)
 
 	gate_enter();
 	switch (walk.step) {
-	case MESH_BEGIN: more = begin(); break;
+	case MESH_BEGIN: more = begin(cc); break;
 	case MESH_SCAN: scan(cc); break;
 	case MESH_SETTLE: settle(cc); break;
 	case MESH_PLAN: more = walk.cls > 1; if (more) plan_class(); break;
@@ -377,6 +387,18 @@ static bool mesh_scan(struct compact_control *cc)
 	return more;
 }
 
+static bool ksm_scan(struct compact_control *cc)
+{
+	walk.ksm = true;
+	return mesh_scan(cc);
+}
+
+static void ksm_forget(void)
+{
+	end();
+	walk.ksm = false;
+}
+
 static void scan_forget(void)
 {
 	end();
@@ -386,9 +408,13 @@ static void scan_forget(void)
 static struct compactor mesh_compactor = { .name = "mesh", .mode = COMPACT_MESH, .open = mesh_open, .scan = mesh_scan,
 					   .forget = scan_forget, .needs = mesh_needs };
 
+static struct compactor ksm_compactor = { .name = "ksm", .mode = COMPACT_KSM, .open = mesh_ksm_open, .scan = ksm_scan,
+					  .forget = ksm_forget, .needs = mesh_ksm_needs };
+
 void mesh_init(void)
 {
 	register_compactor(&mesh_compactor);
+	register_compactor(&ksm_compactor);
 }
 
 /* --- when memory is out ------------------------------------------------------------------------------------- */
