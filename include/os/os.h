@@ -29,6 +29,7 @@ int os_open(const char *path, int flags, int mode);
 ssize_t os_read(int fd, void *buf, size_t size);	/* restarts after EINTR */
 ssize_t os_write(int fd, const void *buf, size_t size);	/* writes all or returns -errno */
 void os_close(int fd);
+void os_descriptors_are_private(void);	/* the caller's: messages of its go to the standard error of the others (Linux 5.6) */
 /* Reads a whole small file, terminates it; length or -errno. */
 ssize_t os_read_file(const char *path, char *buf, size_t size);
 

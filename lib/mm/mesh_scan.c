@@ -29,6 +29,7 @@
  */
 #include "mesh.h"
 
+#include "base/param.h"
 #include "base/printk.h"
 #include "mm/gate.h"
 #include "os/vm.h"
@@ -360,7 +361,7 @@ static void say_what_is_left(void)
 {
 	static bool said;
 
-	if (walk.left_slabs && !said) {
+	if (walk.left_slabs && !said && (kmm_params.compact != COMPACT_AUTO || kmm_params.verbose)) {
 		said = true;
 		pr_info("meshing: vm.max_map_count is used up; %llu more mappings would free %llu kB",
 			(unsigned long long)walk.left_slabs, (unsigned long long)(walk.left_pages * os_page_size >> 10));

@@ -12,6 +12,7 @@
 #include "os/kthread.h"
 
 #include "base/align.h"
+#include "os/os.h"
 #include "os/syscall.h"
 #include <pthread.h>
 #include <sched.h>
@@ -67,6 +68,7 @@ int os_kthread_begin(const char *name)
 {
 	raw_syscall5(SYS_prctl, PR_SET_NAME, (long)name, 0, 0, 0);
 	raw_syscall5(SYS_prctl, PR_SET_TIMERSLACK, KTHREAD_SLACK_NS, 0, 0, 0);
+	os_descriptors_are_private();
 	return (int)raw_syscall3(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE);
 }
 
