@@ -22,7 +22,7 @@
  *
  * Invariants. A slab that is on its way is isolated, so nothing is taken from it. While pages are away no lock is held.
  *
- * Locks. node, for one slab at a time. The gate is entered for a slice.
+ * Locks. node, for one slab at a time. The gate is entered for a slice, but not to plan, which takes its time and is kmmd's own.
  *
  * Kernel counterpart. mm/compaction.c: isolate_migratepages, migrate_pages, putback_movable_pages; PG_quiet is the inverse
  * of PG_referenced.
@@ -83,15 +83,20 @@ static bool begin(struct compact_control *cc)
 	return walk.plan && walk.seen;
 }
 
+/* Forgotten first, then unmapped: a child that is made between does not unmap it again. */
 static void end(void)
 {
-	if (walk.plan)
-		mesh_plan_destroy(walk.plan);
-	if (walk.seen)
-		vm_unmap(walk.seen, ALIGN(walk.nr_groups * sizeof(*walk.seen), os_page_size));
-	walk.plan = NULL;
-	walk.seen = NULL;
-	walk.step = MESH_BEGIN;
+	struct mesh_plan *plan = walk.plan;
+	struct sighting *seen = walk.seen;
+
+	WRITE_ONCE(walk.plan, NULL);
+	WRITE_ONCE(walk.seen, NULL);
+	WRITE_ONCE(walk.step, MESH_BEGIN);
+	barrier();
+	if (plan)
+		mesh_plan_destroy(plan);
+	if (seen)
+		vm_unmap(seen, ALIGN(walk.nr_groups * sizeof(*seen), os_page_size));
 }
 
 /* The node of what may be a slab that meshing is about. What its struct page says may be nonsense. */
@@ -370,9 +375,10 @@ static void say_what_is_left(void)
 
 static bool mesh_scan(struct compact_control *cc)
 {
-	bool more = true;
+	bool more = true, gated = walk.step != MESH_PLAN;	/* a plan is kmmd's own, and takes its time */
 
-	gate_enter();
+	if (gated)
+		gate_enter();
 	switch (walk.step) {
 	case MESH_BEGIN: more = begin(cc); break;
 	case MESH_SCAN: scan(cc); break;
@@ -382,7 +388,8 @@ static bool mesh_scan(struct compact_control *cc)
 	}
 	if (!more)
 		end();
-	gate_leave();
+	if (gated)
+		gate_leave();
 	if (!more)
 		say_what_is_left();
 	return more;
