@@ -11,6 +11,8 @@
 
 #define __noinline	__attribute__((noinline))
 #define __cold		__attribute__((cold, noinline))
+/* Called by every program, out of a file of which the rest is not (lib/libkmm-cold.ld). */
+#define __resident	__attribute__((section(".text.resident")))
 #define __hot		__attribute__((hot, aligned(64)))	/* begins a cache line */
 #define __noreturn	__attribute__((noreturn))
 #define __aligned(n)	__attribute__((aligned(n)))

@@ -88,7 +88,7 @@ static void set_slab_group(struct page *slab, u32 id)
 	slab->mesh[2] = (u8)(id >> 16);
 }
 
-u64 mesh_view_bytes(void)
+__resident u64 mesh_view_bytes(void)
 {
 	return READ_ONCE(view_bytes);
 }
