@@ -165,7 +165,7 @@ static void decay_at_run_time(void)
 static void *use_some(void *arg)
 {
 	fill_and_free(4, 500);
-	sleep_ms(8000);
+	sleep_ms(12000);
 	return arg;
 }
 
@@ -253,13 +253,14 @@ static void in_child(const char *name, void (*fn)(void), const char *prints, lon
 static void threads_that_sleep(void)
 {
 	pthread_t t[20];
-	long before = resident();
+	long before = resident(), left;
 
 	for (int i = 0; i < 20; i++)
 		CHECK(pthread_create(&t[i], NULL, use_some, NULL) == 0);
-	sleep_ms(6000);
-	fprintf(stderr, "%ld kB more than before\n", resident() - before);
-	CHECK(resident() < before + 16 * 1024);
+	sleep_ms(1000);		/* they have all begun */
+	left = sleep_until_below(before + 16 * 1024);
+	fprintf(stderr, "%ld kB more than before\n", left - before);
+	CHECK(left < before + 16 * 1024);
 	for (int i = 0; i < 20; i++)
 		pthread_join(t[i], NULL);
 }
