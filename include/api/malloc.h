@@ -24,13 +24,15 @@ void kmm_atfork_init(void);
 __cold void *malloc_slowpath(size_t n, const void *caller);
 __cold void free_slowpath(void *p, const void *caller);
 /* align: a power of two. NULL with errno ENOMEM. api/memalign.c */
-void *kmm_memalign_internal(size_t align, size_t size);
+void *kmm_memalign_internal(size_t align, size_t size, const void *caller);
+void *kmalloc_large_from(size_t n, size_t align, bool *zeroed, const void *caller);
 
 /*
  * The fast path of every malloc: size to class, pop from this CPU's sheaf. Class 0, sizes beyond the classes, an
- * empty sheaf and a library that has not booted all leave by the one way out.
+ * empty sheaf and a library that has not booted all leave by the one way out. caller: the program's address that is to
+ * be taken for the one that allocates.
  */
-static __always_inline void *kmm_malloc_internal(size_t n)
+static __always_inline void *kmm_malloc_from(size_t n, const void *caller)
 {
 	size_t i;
 	void *obj;
@@ -45,7 +47,12 @@ static __always_inline void *kmm_malloc_internal(size_t n)
 	if (likely(obj != NULL))
 		return obj;
 slow:
-	return malloc_slowpath(n, __builtin_return_address(0));
+	return malloc_slowpath(n, caller);
+}
+
+static __always_inline void *kmm_malloc_internal(size_t n)
+{
+	return kmm_malloc_from(n, __builtin_return_address(0));
 }
 
 /*

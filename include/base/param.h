@@ -13,7 +13,19 @@
 #define PARAM_PREFIX	 "KMM_"
 #define PARAM_PREFIX_LEN 4
 
-enum param_type { PARAM_BOOL, PARAM_ENUM, PARAM_MS, PARAM_SIZE, PARAM_STRING };
+enum param_type { PARAM_BOOL, PARAM_ENUM, PARAM_MS, PARAM_SIZE, PARAM_LIMIT, PARAM_RULES, PARAM_STRING };
+
+/*
+ * A limit as it is written: bytes below LIMIT_SPECIAL, or one of these. What a per cent is of, and auto, is known at run
+ * time (mm/memcg_rules.h).
+ */
+#define LIMIT_NONE	UINT64_MAX		/* "max" */
+#define LIMIT_AUTO	(UINT64_MAX - 1)
+#define LIMIT_SPECIAL	(1ul << 63)
+#define LIMIT_PERCENT(p) (LIMIT_SPECIAL + (p))	/* 1 to 100 */
+/* "max", "auto", "1%" to "100%", or bytes with suffix K, M, G, T. 0 or -EINVAL, and nothing is changed. */
+int parse_limit(const char *s, size_t len, u64 *limit);
+int format_limit(u64 limit, char *buf, size_t size);
 
 struct kernel_param {
 	const char *name;	/* "DECAY_MS", without the prefix */
@@ -29,12 +41,14 @@ extern const unsigned nr_kmm_params;
 
 /*
  * Values after parsing, one field a tunable, named as in tunables.def in lower case:
- * bool -> bool, enum -> int (index in accepted), ms/size -> u64, string -> const char * (NULL when unset).
+ * bool -> bool, enum -> int (index in accepted), ms/size/limit -> u64, string -> const char * (NULL when unset).
  */
 #define TUNABLE_BOOL(name, field, def, help)		 bool field;
 #define TUNABLE_ENUM(name, field, accepted, def, help)	 int field;
 #define TUNABLE_MS(name, field, lo, hi, def, help)	 u64 field;
 #define TUNABLE_SIZE(name, field, lo, hi, def, help)	 u64 field;
+#define TUNABLE_LIMIT(name, field, help)		 u64 field;
+#define TUNABLE_RULES(name, field, accepted, help)	 const char *field;
 #define TUNABLE_STRING(name, field, accepted, help)	 const char *field;
 struct kmm_params {
 #include "base/tunables.def"
@@ -43,6 +57,8 @@ struct kmm_params {
 #undef TUNABLE_ENUM
 #undef TUNABLE_MS
 #undef TUNABLE_SIZE
+#undef TUNABLE_LIMIT
+#undef TUNABLE_RULES
 #undef TUNABLE_STRING
 
 extern struct kmm_params kmm_params;			/* holds the defaults before parse_params() */

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -95,6 +96,73 @@ KMM_API size_t kmm_compact(void);
 #define KMM_DECAY_MAX_MS 86400000ul
 KMM_API int kmm_decay_set(unsigned long ms);
 KMM_API unsigned long kmm_decay_get(void);
+
+/* --- memory groups ---------------------------------------------------------------------------------------- */
+
+/*
+ * A tree of memory control groups inside the process, with the semantics of the kernel's (cgroup v2, memory controller).
+ * Every thread is in one; what it allocates is charged, by whole pages, to its group and all above it, until it is
+ * freed, by whatever thread. A group is known by a positive number; 0 is the root, the whole process, whose limits
+ * are the process's quota. New threads begin in the group of the thread that creates them (by pthread_create()).
+ *
+ * Charged are slabs, large blocks and kmm_alloc_pages(); not the allocator's metadata, free pages, stacks, or mappings
+ * that the program makes itself. Each size class takes whole slabs, so a group whose max is below KMM_MEMCG_ENOUGH bytes
+ * may be refused memory although it uses less.
+ */
+#define KMM_MEMCG_ENOUGH (4560ul << 10)
+
+/*
+ * A new group, "plug" or "batch/low": all but the last part must exist. Parts have up to 31 letters, digits, '_', '-' and
+ * '.', not first. Returns its number, or -1 with errno EINVAL, EEXIST, ENOENT (parent), ENOSPC (255 groups), ENOMEM.
+ */
+KMM_API int kmm_memcg_create(const char *path);
+/* The group of that path, with or without a '/' in front; "" is the root. -1 with errno ENOENT. */
+KMM_API int kmm_memcg_find(const char *path);
+/*
+ * Removes a group. What it still holds stays charged to those above it until it is freed. 0, or -1 with errno EBUSY
+ * (threads or groups are in it), ENOENT, EINVAL (the root).
+ */
+KMM_API int kmm_memcg_remove(int memcg);
+/*
+ * Moves a thread to a group, where it stays whatever its name is; what it has allocated stays where it is. tid: as gettid()
+ * gives it; 0 is the caller, who moves at once; another thread moves when it next meets a slow path, after a few dozen
+ * allocations of a size. 0, or -1 with errno ENOENT, ESRCH (no such thread, or it has never allocated).
+ */
+KMM_API int kmm_memcg_attach(int memcg, int tid);
+/* The caller's group. */
+KMM_API int kmm_memcg_current(void);
+
+/*
+ * The files of a group: "memory.current", "memory.peak", "memory.max", "memory.high", "memory.low", "memory.min",
+ * "memory.events" (low high max oom oom_kill, those of groups below it included), "memory.stat" (of the group alone),
+ * "memory.pressure", "memory.oom". In the kernel's format, sizes in bytes, "max" for no limit. At most size - 1 bytes and a
+ * NUL are written; returns the length of the whole, or -1 with errno ENOENT (group or file).
+ */
+KMM_API ssize_t kmm_memcg_read(int memcg, const char *file, char *buf, size_t size);
+/*
+ * Writes "memory.max", "memory.high", "memory.low", "memory.min": bytes with suffix K, M, G, T, or "max", or "10%" of the
+ * real cgroup's limit or of RAM, or "auto"; 0 is a limit like any other. A max below what the group uses: memory is
+ * reclaimed, what is left stays, and nothing is allocated until use has fallen. "memory.oom": "enomem", "callback",
+ * "report", "abort", "exit". "memory.reclaim": that many bytes are tried to be reclaimed now.
+ * 0, or -1 with errno ENOENT (group or file), EINVAL (value), EAGAIN (memory.reclaim: less was reclaimed).
+ */
+KMM_API int kmm_memcg_set(int memcg, const char *file, const char *value);
+
+/*
+ * Asked when an allocation of bytes does not fit into the group and nothing can be reclaimed: true: it is tried again, false:
+ * it fails with ENOMEM. Called in the thread that allocates; it may free, raise limits, and allocate (and is not asked
+ * about that). Sets memory.oom to "callback". 0, or -1 with errno ENOENT.
+ */
+KMM_API int kmm_memcg_set_oom(int memcg, bool (*fn)(int memcg, size_t bytes, void *arg), void *arg);
+
+/*
+ * A cache of the program that can shrink: when a group, or one above it, needs bytes, shrink is called in some thread that
+ * allocates, holding nothing of libkmm's; it frees what it can and returns how many bytes. It must not wait for a lock that
+ * a thread holds while it allocates. Returns a number for unregistering, or -1 with errno ENOENT, ENOSPC (32).
+ */
+KMM_API int kmm_register_shrinker(int memcg, size_t (*shrink)(size_t bytes, void *arg), void *arg);
+/* Returns when nobody is in it any more. 0, or -1 with errno ENOENT. */
+KMM_API int kmm_unregister_shrinker(int nr);
 
 /* --- pages ------------------------------------------------------------------------------------------------ */
 

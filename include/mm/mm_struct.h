@@ -81,7 +81,12 @@ struct task_struct {
 	int pid;		/* tid */
 	char comm[16];		/* as of the last look */
 	struct mm_struct *mm;
-	u32 memcg;		/* group colour, 0: the root */
+	u32 memcg;		/* colour of its memory group, 0: the root; as of its last slow path */
+	u32 memcg_home;		/* where it was created */
+	u32 memcg_wanted;	/* word of the group that somebody has moved it to, 0: none (page/memcontrol.h) */
+	bool memcg_known;	/* the fields above are its own */
+	bool memcg_pinned;	/* attached: its name does not count */
+	u32 comm_due_ms, comm_step_ms;	/* when its name is looked at again */
 	bool rcu_registered;	/* liburcu-bp knows the thread */
 	uintptr_t thread_pointer;	/* identity: a dead thread's struct is reused by the next at its place */
 	struct rb_node node;	/* by thread_pointer */
@@ -95,6 +100,8 @@ u32 nr_tasks(void);		/* threads that have met a slow path and are not known to b
 void for_each_task(void (*fn)(struct task_struct *, void *), void *arg);
 /* Thread id of a living task whose thread pointer lies in [start, end), 0: none. */
 int task_in_range(uintptr_t start, uintptr_t end);
+bool task_want_memcg(int tid, u32 word);	/* false: no such task */
+u32 nr_tasks_in_memcg(u32 colour);	/* living ones; forgets dead ones first */
 void tasks_reset_child(void);	/* after fork: only the caller is left */
 
 #endif

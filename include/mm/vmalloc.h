@@ -26,6 +26,7 @@ struct vmap_area {
 	u64 freed_ms;			/* when it became lazy */
 	u32 guard;			/* unmapped bytes behind it that are its own */
 	bool lazy;			/* freed, but still mapped */
+	u8 colour;			/* busy: of the memory group that is charged */
 };
 
 int vmalloc_init(uintptr_t start, uintptr_t end);

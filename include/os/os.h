@@ -10,6 +10,8 @@ u64 os_clock_ns(void);			/* CLOCK_MONOTONIC in ns */
 int os_gettid(void);
 int os_getpid(void);
 void os_yield(void);
+__attribute__((noreturn)) void os_exit(int status);	/* the whole process, at once */
+int os_comm(char comm[16]);		/* name of the calling thread, without /proc; 0 or -errno */
 bool os_thread_alive(int tid);		/* a thread of this process */
 int os_thread_comm(int tid, char comm[16]);	/* name of a thread, "" and -errno when unknown */
 int os_getcpu(void);			/* CPU number the caller ran on, by rseq or vdso; 0 when unknown */

@@ -65,7 +65,10 @@ struct page {
 	/* PG_slab only */
 	u16 nr_free;
 	u16 nr_objects;
-	u8 bucket;		/* fullness list it is on, SLAB_UNLISTED if none */
+	union {
+		u8 bucket;	/* fullness list it is on, SLAB_UNLISTED if none */
+		u8 memcg;	/* PG_pages: colour of the memory group */
+	};
 	u8 mesh[3];		/* PG_meshed: the group it is a view of */
 	union {			/* a bit set: free in the slab */
 		u64 word;	/* up to 64 objects */

@@ -3,7 +3,7 @@
  * percpu.h - one area per CPU at percpu_hot.base + (cpu << PERCPU_SHIFT). Kernel: mm/percpu.c.
  *
  *   0                PERCPU_STATIC                                           1 MiB
- *   | sheaf slots    | struct pcpu | nodes (mm/slab.h) | captured | dynamic ... |
+ *   | sheaf slots    | struct pcpu | nodes (mm/slab.h) | captured | memory groups | dynamic |
  *
  * "cpu" is the index of an area: the kernel's mm_cid (dense) where rseq has it, else the CPU number, or in the
  * lock mode the number of the core. Areas come online in order, when a slow path first runs on them.
@@ -17,6 +17,7 @@
 
 #define PERCPU_NODES	(PERCPU_STATIC + KIB(4))	/* where mm/ keeps the nodes of a CPU */
 #define PERCPU_CAPTURED	(PERCPU_STATIC + KIB(16))	/* what a drain has taken out of the slots */
+#define PERCPU_MEMCG	(PERCPU_STATIC + KIB(20))	/* stocks of the memory groups (memcontrol.c) */
 #define PERCPU_DYNAMIC	(PERCPU_STATIC + KIB(64))	/* alloc_percpu() */
 #define NR_PCP_ORDERS	4	/* page lists serve blocks of up to 32 KiB */
 

@@ -14,6 +14,7 @@
 #include "mm/kmmd.h"
 #include "mm/mm_struct.h"
 #include "page/memblock.h"
+#include "page/memcontrol.h"
 #include "page/vmstat.h"
 #include <pthread.h>
 
@@ -89,6 +90,7 @@ static void atfork_child(void)
 	kmm_rcu_after_fork_child();
 	fork_undo(gate_reset_child);
 	tasks_reset_child();
+	memcg_reset_child();
 	kmmd_reset_child();
 }
 

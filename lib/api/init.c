@@ -22,6 +22,7 @@
 #include "base/param.h"
 #include "base/printk.h"
 #include "mm/kmmd.h"
+#include "mm/memcg_rules.h"
 #include "mm/mm_struct.h"
 #include "mm/vmalloc.h"
 #include "os/membarrier.h"
@@ -99,6 +100,7 @@ static void boot(void)
 	}
 	boot_regions();
 	mm_init();
+	memcg_init();
 	kmm_stats_init();
 }
 

@@ -22,6 +22,7 @@
 #include "base/printk.h"
 #include "mm/gate.h"
 #include "mm/kmmd.h"
+#include "mm/memcg_reclaim.h"
 #include "mm/mm_struct.h"
 #include "mm/slab.h"
 #include "os/os.h"
@@ -178,8 +179,30 @@ EXPORT_SYMBOL size_t kmm_alloc_pages_max(void)
 	return PAGEBLOCK_SIZE >> PAGE_SHIFT;	/* larger ones would need luck with their alignment */
 }
 
+static struct page *charge_and_alloc_pages(size_t nr_pages)
+{
+	unsigned colour = memcg_charging_colour();
+	struct page *page = NULL;
+
+	gate_enter();
+	memcg_thread.failed = 0;
+	if (memcg_charge(colour, MEMCG_PAGES, nr_pages)) {
+		page = alloc_pages_exact((u32)nr_pages, 0, MIGRATE_UNMOVABLE, NULL);
+		if (page == NULL)
+			memcg_uncharge(colour, MEMCG_PAGES, nr_pages);
+	}
+	if (page != NULL) {
+		page->flags |= PG_pages;
+		page->nr_pages = (u32)nr_pages;
+		page->memcg = (u8)colour;
+	}
+	gate_leave();
+	return page;
+}
+
 EXPORT_SYMBOL void *kmm_alloc_pages(size_t nr_pages)
 {
+	unsigned tries = 0;
 	struct page *page;
 
 	if (nr_pages == 0 || nr_pages > kmm_alloc_pages_max()) {
@@ -187,13 +210,10 @@ EXPORT_SYMBOL void *kmm_alloc_pages(size_t nr_pages)
 		return NULL;
 	}
 	kmm_boot();
-	gate_enter();
-	page = alloc_pages_exact((u32)nr_pages, 0, MIGRATE_UNMOVABLE, NULL);
-	if (page != NULL) {
-		page->flags |= PG_pages;
-		page->nr_pages = (u32)nr_pages;
-	}
-	gate_leave();
+	do
+		page = charge_and_alloc_pages(nr_pages);
+	while (page == NULL && memcg_make_room(nr_pages << PAGE_SHIFT, &tries));
+	memcg_handle_over_high();
 	if (page == NULL) {
 		errno = ENOMEM;
 		return NULL;
@@ -214,6 +234,7 @@ EXPORT_SYMBOL void kmm_free_pages(void *ptr, size_t nr_pages)
 	if (page->nr_pages != nr_pages)
 		panic("kmm_free_pages: %p has %u pages, not %zu", ptr, page->nr_pages, nr_pages);
 	page->flags &= (u16)~PG_pages;
+	memcg_uncharge(page->memcg, MEMCG_PAGES, nr_pages);
 	free_pages_exact(page, (u32)nr_pages);
 	gate_leave();
 }

@@ -16,6 +16,7 @@
 #include "api/malloc.h"
 
 #include "mm/kmmd.h"
+#include "mm/memcg_rules.h"
 #include "os/os.h"
 #include "page/memblock.h"
 #include "page/vmstat.h"
@@ -29,9 +30,22 @@ static bool booted(void)
 	return likely(nr_percpu_areas() != 0);
 }
 
+/* Large blocks charge the thread's group; where a library has one, that for as long as this takes. */
+void *kmalloc_large_from(size_t n, size_t align, bool *zeroed, const void *caller)
+{
+	void *p;
+
+	if (likely(!memcg_enabled))
+		return kmalloc_large(n, align, zeroed);
+	memcg_thread.active = memcg_slot_bits(caller) | MEMCG_ASSIGNED;
+	p = kmalloc_large(n, align, zeroed);
+	memcg_thread.active = 0;
+	return p;
+}
+
 static void *malloc_large(size_t n, const void *caller)
 {
-	void *p = n > PTRDIFF_MAX ? NULL : kmalloc_large(n, 0, NULL);
+	void *p = n > PTRDIFF_MAX ? NULL : kmalloc_large_from(n, 0, NULL, caller);
 
 	if (unlikely(!p))
 		errno = ENOMEM;
@@ -57,6 +71,12 @@ void *malloc_slowpath(size_t n, const void *caller)
 	if (n > KMALLOC_MAX_SIZE)
 		return malloc_large(n, caller);
 	cls = kmalloc_class(n);
+	if (unlikely(memcg_enabled)) {		/* size_index sends every call here: the other half of the fast path */
+		cls |= memcg_slot_bits(caller);
+		p = this_cpu_pop(cls);
+		if (likely(p))
+			return p;
+	}
 	p = kmem_cache_alloc_slowpath(cls);
 	if (unlikely(!p))
 		errno = ENOMEM;
@@ -113,10 +133,10 @@ void free_aligned_sized(void *p, size_t align, size_t n)
 	kmm_free_internal(p);
 }
 
-static __cold void *calloc_large(size_t n)
+static __cold void *calloc_large(size_t n, const void *caller)
 {
 	bool zeroed = false;
-	void *p = n > PTRDIFF_MAX ? NULL : kmalloc_large(n, 0, &zeroed);
+	void *p = n > PTRDIFF_MAX ? NULL : kmalloc_large_from(n, 0, &zeroed, caller);
 
 	if (unlikely(!p))
 		errno = ENOMEM;
@@ -138,7 +158,7 @@ EXPORT_SYMBOL void *calloc(size_t nr, size_t size)
 		if (!booted())
 			kmm_boot();
 		if (booted())
-			return calloc_large(n);
+			return calloc_large(n, __builtin_return_address(0));
 	}
 	p = kmm_malloc_internal(n);
 	return likely(p) ? memset(p, 0, n) : NULL;
@@ -158,7 +178,7 @@ static __cold void *realloc_foreign(void *p, size_t n)
 	return NULL;
 }
 
-static __cold void *realloc_large(void *p, size_t old_size, size_t n)
+static __cold void *realloc_large(void *p, size_t old_size, size_t n, const void *caller)
 {
 	void *q = n <= PTRDIFF_MAX ? krealloc_large(p, n) : NULL;
 
@@ -166,7 +186,7 @@ static __cold void *realloc_large(void *p, size_t old_size, size_t n)
 		count_vm_event(VM_realloc_inplace);
 		return q;
 	}
-	q = kmm_malloc_internal(n);
+	q = kmm_malloc_from(n, caller);
 	if (unlikely(!q))
 		return NULL;
 	count_vm_event(VM_realloc_copy);
@@ -190,7 +210,7 @@ EXPORT_SYMBOL void *realloc(void *p, size_t n)
 	if (likely(n <= old_size && n >= old_size / 2 && old_size))
 		return p;
 	if (unlikely(old_size > KMALLOC_MAX_SIZE))
-		return realloc_large(p, old_size, n);
+		return realloc_large(p, old_size, n, __builtin_return_address(0));
 	if (unlikely(!old_size))
 		return realloc_foreign(p, n);
 	q = kmm_malloc_internal(n);

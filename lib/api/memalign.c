@@ -27,6 +27,7 @@
 #include "api/malloc.h"
 
 #include "base/compiler.h"
+#include "mm/memcg_rules.h"
 #include "mm/slab.h"
 #include "os/vm.h"
 #include "page/memblock.h"
@@ -45,8 +46,6 @@ static unsigned aligned_class(size_t align, size_t size)
 
 	unsigned cls = kmalloc_class(size);
 
-	if (cls == 0)		/* somebody watches every malloc(); the classes themselves still stand */
-		cls = 1;
 	for (; cls < NR_KMALLOC_CLASSES; cls++) {
 		if (kmalloc_caches[cls].size >= size && IS_ALIGNED((size_t)kmalloc_caches[cls].size, align))
 			return cls;
@@ -54,9 +53,13 @@ static unsigned aligned_class(size_t align, size_t size)
 	return 0;
 }
 
-static void *memalign_class(unsigned cls)
+static void *memalign_class(unsigned cls, const void *caller)
 {
-	void *p = this_cpu_pop(cls);
+	void *p;
+
+	if (unlikely(memcg_enabled))
+		cls |= memcg_slot_bits(caller);
+	p = this_cpu_pop(cls);
 
 	return likely(p != NULL) ? p : kmem_cache_alloc_slowpath(cls);
 }
@@ -73,10 +76,10 @@ static __cold void *out_of_memory(void)
 }
 
 /* align: a power of two. NULL with errno ENOMEM. */
-void *kmm_memalign_internal(size_t align, size_t size)
+void *kmm_memalign_internal(size_t align, size_t size, const void *caller)
 {
 	if (align <= MALLOC_ALIGNMENT)
-		return kmm_malloc_internal(size);
+		return kmm_malloc_from(size, caller);
 	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX))
 		return out_of_memory();
 
@@ -90,24 +93,29 @@ void *kmm_memalign_internal(size_t align, size_t size)
 	if (unlikely(nr_percpu_areas() == 0))
 		p = memalign_boot(align, size);
 	else if (likely(cls != 0))
-		p = memalign_class(cls);
+		p = memalign_class(cls, caller);
 	else
-		p = kmalloc_large(max(size, (size_t)1), align, NULL);
+		p = kmalloc_large_from(max(size, (size_t)1), align, NULL, caller);
 	return likely(p != NULL) ? p : out_of_memory();
 }
 
-EXPORT_SYMBOL void *memalign(size_t align, size_t size)
+static void *memalign_from(size_t align, size_t size, const void *caller)
 {
 	if (unlikely(align > (SIZE_MAX >> 1) + 1)) {
 		errno = EINVAL;
 		return NULL;
 	}
-	return kmm_memalign_internal(roundup_pow_of_two(align), size);
+	return kmm_memalign_internal(roundup_pow_of_two(align), size, caller);
+}
+
+EXPORT_SYMBOL void *memalign(size_t align, size_t size)
+{
+	return memalign_from(align, size, __builtin_return_address(0));
 }
 
 EXPORT_SYMBOL void *aligned_alloc(size_t align, size_t size)
 {
-	return memalign(align, size);
+	return memalign_from(align, size, __builtin_return_address(0));
 }
 
 EXPORT_SYMBOL int posix_memalign(void **memptr, size_t align, size_t size)
@@ -116,7 +124,7 @@ EXPORT_SYMBOL int posix_memalign(void **memptr, size_t align, size_t size)
 		return EINVAL;
 
 	int saved_errno = errno;
-	void *p = kmm_memalign_internal(align, size);
+	void *p = kmm_memalign_internal(align, size, __builtin_return_address(0));
 
 	errno = saved_errno;
 	if (unlikely(p == NULL))
@@ -134,7 +142,7 @@ static size_t kernel_page_size(void)
 
 EXPORT_SYMBOL void *valloc(size_t size)
 {
-	return kmm_memalign_internal(kernel_page_size(), size);
+	return kmm_memalign_internal(kernel_page_size(), size, __builtin_return_address(0));
 }
 
 EXPORT_SYMBOL void *pvalloc(size_t size)
@@ -143,5 +151,5 @@ EXPORT_SYMBOL void *pvalloc(size_t size)
 
 	if (unlikely(size > PTRDIFF_MAX))
 		return out_of_memory();
-	return kmm_memalign_internal(page_size, ALIGN(size, page_size));
+	return kmm_memalign_internal(page_size, ALIGN(size, page_size), __builtin_return_address(0));
 }

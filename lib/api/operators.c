@@ -103,9 +103,9 @@ static __cold void *new_aligned_nothrow_slowpath(const char *name, size_t size, 
 }
 
 /* An alignment that is no power of two is a failure of the request, as in libstdc++. */
-static inline void *try_new_aligned(size_t size, size_t align)
+static __always_inline void *try_new_aligned(size_t size, size_t align)
 {
-	return likely(is_power_of_2(align)) ? kmm_memalign_internal(align, size) : NULL;
+	return likely(is_power_of_2(align)) ? kmm_memalign_internal(align, size, __builtin_return_address(0)) : NULL;
 }
 
 #define CALLER __builtin_return_address(0)

@@ -13,6 +13,7 @@
  *	vmallocinfo	large blocks
  *	zoneinfo	zones, watermarks, per-CPU page lists
  *	vmstat		every event counter
+ *	memcg		memory groups (memcg_show.c)
  *	mm		the process: code, data, brk, stack, arguments, tasks, mappings
  *
  * Locks: each section enters the gate for itself, so that a fork waits for one section at most. Zones are copied
@@ -21,6 +22,7 @@
  * Kernel counterpart: fs/proc/meminfo.c, and the *info files of mm/vmstat.c, mm/slub.c, mm/vmalloc.c.
  */
 #include "api/stats.h"
+#include "api/memcg.h"
 
 #include "arch/percpu_ops.h"
 #include "arch/topology.h"
@@ -427,7 +429,7 @@ void show_stats(struct seq_file *m)
 {
 	static void (*const sections[])(struct seq_file *) = {
 		show_layout, show_meminfo, show_buddyinfo, show_pagetypeinfo, show_slabinfo,
-		show_vmallocinfo, show_zoneinfo, show_vmstat, show_mm,
+		show_vmallocinfo, show_zoneinfo, show_vmstat, show_memcg, show_mm,
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sections); i++) {

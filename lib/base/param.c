@@ -23,6 +23,7 @@
 #include "base/param.h"
 #include "base/bug.h"
 #include "base/compiler.h"
+#include "base/memcg_spec.h"
 #include "base/printk.h"
 #include <errno.h>
 #include <string.h>
@@ -34,6 +35,8 @@
 #define TUNABLE_ENUM(NAME, field, accepted, def, help)	 .field = def,
 #define TUNABLE_MS(NAME, field, lo, hi, def, help)	 .field = def,
 #define TUNABLE_SIZE(NAME, field, lo, hi, def, help)	 .field = def,
+#define TUNABLE_LIMIT(NAME, field, help)		 .field = LIMIT_NONE,
+#define TUNABLE_RULES(NAME, field, accepted, help)	 .field = NULL,
 #define TUNABLE_STRING(NAME, field, accepted, help)	 .field = NULL,
 struct kmm_params kmm_params = {
 #include "base/tunables.def"
@@ -45,6 +48,8 @@ const struct kmm_params kmm_param_defaults = {
 #undef TUNABLE_ENUM
 #undef TUNABLE_MS
 #undef TUNABLE_SIZE
+#undef TUNABLE_LIMIT
+#undef TUNABLE_RULES
 #undef TUNABLE_STRING
 
 #define PARAM_ROW(NAME, kind, field, lo, hi, accepted, help) \
@@ -55,6 +60,9 @@ const struct kmm_params kmm_param_defaults = {
 	PARAM_ROW(NAME, PARAM_MS, field, lo, hi, #lo ".." #hi " milliseconds", help)
 #define TUNABLE_SIZE(NAME, field, lo, hi, def, help) \
 	PARAM_ROW(NAME, PARAM_SIZE, field, lo, hi, #lo ".." #hi " bytes, or with suffix K, M, G", help)
+#define TUNABLE_LIMIT(NAME, field, help) \
+	PARAM_ROW(NAME, PARAM_LIMIT, field, 0, 0, "max, auto, 1..100%, or bytes with suffix K, M, G, T", help)
+#define TUNABLE_RULES(NAME, field, accepted, help) PARAM_ROW(NAME, PARAM_RULES, field, 0, 0, accepted, help)
 #define TUNABLE_STRING(NAME, field, accepted, help) PARAM_ROW(NAME, PARAM_STRING, field, 0, 0, accepted, help)
 const struct kernel_param kmm_param_table[] = {
 #include "base/tunables.def"
@@ -123,18 +131,19 @@ const struct kernel_param *find_nearest_param(const char *name, size_t name_len)
 }
 
 /* Decimal digits, and one of the suffixes when allowed. Nothing may follow. */
-static int parse_u64(const char *s, bool suffix, u64 *value)
+static int parse_u64(const char *s, size_t len, bool suffix, u64 *value)
 {
 	static const char suffixes[] = "KMGT";
+	const char *end = s + len;
 	u64 n = 0;
 	unsigned i;
 
-	if (*s < '0' || *s > '9')
+	if (s == end || *s < '0' || *s > '9')
 		return -EINVAL;
-	for (; *s >= '0' && *s <= '9'; s++)
+	for (; s < end && *s >= '0' && *s <= '9'; s++)
 		if (__builtin_mul_overflow(n, (u64)10, &n) || __builtin_add_overflow(n, (u64)(*s - '0'), &n))
 			return -EINVAL;
-	for (i = 0; suffix && *s && suffixes[i]; i++) {
+	for (i = 0; suffix && s < end && suffixes[i]; i++) {
 		if ((*s & ~0x20) != suffixes[i])
 			continue;
 		if (__builtin_mul_overflow(n, 1ULL << (10 * (i + 1)), &n))
@@ -142,9 +151,33 @@ static int parse_u64(const char *s, bool suffix, u64 *value)
 		s++;
 		break;
 	}
-	if (*s)
+	if (s != end)
 		return -EINVAL;
 	*value = n;
+	return 0;
+}
+
+static bool is_word(const char *s, size_t len, const char *word)
+{
+	return len == strlen(word) && memcmp(s, word, len) == 0;
+}
+
+int parse_limit(const char *s, size_t len, u64 *limit)
+{
+	bool percent = len > 1 && s[len - 1] == '%';
+	u64 n;
+
+	if (is_word(s, len, "max")) {
+		*limit = LIMIT_NONE;
+		return 0;
+	}
+	if (is_word(s, len, "auto")) {
+		*limit = LIMIT_AUTO;
+		return 0;
+	}
+	if (parse_u64(s, len - percent, !percent, &n) || n >= LIMIT_SPECIAL || (percent && (n < 1 || n > 100)))
+		return -EINVAL;
+	*limit = percent ? LIMIT_PERCENT(n) : n;
 	return 0;
 }
 
@@ -190,10 +223,17 @@ static int set_param(struct kmm_params *p, const struct kernel_param *kp, const 
 	switch (kp->type) {
 	case PARAM_MS:
 	case PARAM_SIZE:
-		err = parse_u64(value, kp->type == PARAM_SIZE, &n);
+		err = parse_u64(value, strlen(value), kp->type == PARAM_SIZE, &n);
 		if (err || n < kp->lo || n > kp->hi)
 			return -EINVAL;
 		*(u64 *)field = n;
+		return 0;
+	case PARAM_LIMIT:
+		return parse_limit(value, strlen(value), field);
+	case PARAM_RULES:
+		if (value[0] == '@' ? !value[1] : !memcg_rules_are_valid(value))
+			return -EINVAL;
+		*(const char **)field = value;
 		return 0;
 	case PARAM_BOOL:
 	case PARAM_ENUM:
@@ -227,12 +267,31 @@ static const char *nth_alternative(const char *accepted, int index, size_t *len)
 	return accepted;
 }
 
+static int format_size(u64 n, char *buf, size_t size)
+{
+	if (n && !(n & (GIB(1) - 1)))
+		return kmm_snprintf(buf, size, "%luG", n >> 30);
+	if (n && !(n & (MIB(1) - 1)))
+		return kmm_snprintf(buf, size, "%luM", n >> 20);
+	if (n && !(n & (KIB(1) - 1)))
+		return kmm_snprintf(buf, size, "%luK", n >> 10);
+	return kmm_snprintf(buf, size, "%lu", n);
+}
+
+int format_limit(u64 limit, char *buf, size_t size)
+{
+	if (limit == LIMIT_NONE || limit == LIMIT_AUTO)
+		return kmm_snprintf(buf, size, limit == LIMIT_NONE ? "max" : "auto");
+	if (limit >= LIMIT_SPECIAL)
+		return kmm_snprintf(buf, size, "%lu%%", limit - LIMIT_SPECIAL);
+	return format_size(limit, buf, size);
+}
+
 int format_param(const struct kernel_param *kp, const struct kmm_params *p, char *buf, size_t size)
 {
 	const void *field = (const char *)p + kp->offset;
 	const char *word;
 	size_t len;
-	u64 n;
 
 	switch (kp->type) {
 	case PARAM_BOOL:
@@ -241,16 +300,12 @@ int format_param(const struct kernel_param *kp, const struct kmm_params *p, char
 		word = nth_alternative(kp->accepted, *(const int *)field, &len);
 		return kmm_snprintf(buf, size, "%.*s", (int)len, word);
 	case PARAM_SIZE:
-		n = *(const u64 *)field;
-		if (n && !(n & (GIB(1) - 1)))
-			return kmm_snprintf(buf, size, "%luG", n >> 30);
-		if (n && !(n & (MIB(1) - 1)))
-			return kmm_snprintf(buf, size, "%luM", n >> 20);
-		if (n && !(n & (KIB(1) - 1)))
-			return kmm_snprintf(buf, size, "%luK", n >> 10);
-		return kmm_snprintf(buf, size, "%lu", n);
+		return format_size(*(const u64 *)field, buf, size);
+	case PARAM_LIMIT:
+		return format_limit(*(const u64 *)field, buf, size);
 	case PARAM_MS:
 		return kmm_snprintf(buf, size, "%lu", *(const u64 *)field);
+	case PARAM_RULES:
 	case PARAM_STRING:
 		word = *(const char *const *)field;
 		return kmm_snprintf(buf, size, "%s", word ? word : "");
@@ -306,7 +361,7 @@ static void parse_setting(const char *name)
 		warn_unknown(name, (size_t)(equals - name), equals + 1);
 		return;
 	}
-	kept = kp->type == PARAM_STRING ? keep_string(equals + 1) : equals + 1;
+	kept = kp->type == PARAM_STRING || kp->type == PARAM_RULES ? keep_string(equals + 1) : equals + 1;
 	if (!kept || set_param(&kmm_params, kp, kept))
 		warn_malformed(kp, equals + 1);
 }

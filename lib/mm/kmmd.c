@@ -51,6 +51,7 @@
 #include "os/kthread.h"
 #include "os/os.h"
 #include "page/compaction.h"
+#include "page/memcontrol.h"
 #include "page/vmstat.h"
 #include <dlfcn.h>
 #include <elf.h>
@@ -292,6 +293,7 @@ static void *kmmd(void *arg)
 {
 	bool may_open = os_kthread_begin("kmmd") == 0;
 
+	memcg_thread.word = memcg_word(0);	/* whoever has started it */
 	set_state(KMMD_STARTING, KMMD_RUNNING);
 	if (main_tid != NULL && READ_ONCE(*main_tid) != 0 && READ_ONCE(*main_tid) != (u32)os_getpid())
 		main_tid = NULL;

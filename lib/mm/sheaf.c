@@ -34,6 +34,8 @@
 #include "arch/topology.h"
 #include "base/bug.h"
 #include "mm/gate.h"
+#include "mm/memcg_reclaim.h"
+#include "mm/memcg_rules.h"
 #include "mm/mm_struct.h"
 #include "os/os.h"
 #include "page/memblock.h"
@@ -375,9 +377,26 @@ static void *refill_and_alloc(unsigned cls)
 	return obj;
 }
 
+/* Where a group's max is in the way, memory of others is no help. */
+static void *alloc_gated(unsigned cls)
+{
+	void *obj;
+
+	gate_enter();
+	current_task();
+	free_deferred();
+	memcg_thread.failed = 0;
+	obj = refill_and_alloc(cls);
+	if (unlikely(!obj) && !memcg_thread.failed && try_to_free_pages(0))
+		obj = refill_and_alloc(cls);
+	gate_leave();
+	return obj;
+}
+
 void *kmem_cache_alloc_slowpath(unsigned cls)
 {
 	struct chain_left left;
+	unsigned tries = 0;
 	void *obj = percpu_pop_chain(cls, &left);
 
 	if (likely(obj)) {
@@ -387,15 +406,14 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 	}
 	if (unlikely(gate_is_inside()))	/* a signal handler on top of a slow path */
 		return slab_alloc_nested(cls);
-	gate_enter();
-	current_task();
-	free_deferred();
-	obj = refill_and_alloc(cls);
-	if (unlikely(!obj) && try_to_free_pages(0))
-		obj = refill_and_alloc(cls);
+	if (unlikely(memcg_enabled))
+		memcg_recheck_thread();
+	do
+		obj = alloc_gated(cls);
+	while (unlikely(!obj) && memcg_make_room(cache_of(cls)->size, &tries));
 	if (unlikely(!obj))
 		count_vm_event(VM_alloc_fail);
-	gate_leave();
+	memcg_handle_over_high();
 	return obj;
 }
 

@@ -37,6 +37,7 @@
 #include "os/os.h"
 #include "mm/kmmd.h"
 #include "page/memblock.h"
+#include "page/memcontrol.h"
 #include "page/page_alloc.h"
 #include "page/sparse.h"
 #include <string.h>
@@ -171,17 +172,24 @@ static void set_slab_home(struct page *slab, unsigned home)
 static struct page *new_slab(unsigned home, unsigned cls)
 {
 	const struct kmem_cache *s = cache_of(cls);
-	struct page *slab = alloc_pages_exact(s->nr_pages, 0, MIGRATE_MOVABLE, NULL);
+	unsigned colour = cls >> MAP_COLOUR_SHIFT;
+	struct page *slab;
 
-	if (!slab)
+	if (!memcg_charge(colour, MEMCG_SLAB, s->nr_pages))
 		return NULL;
+	slab = alloc_pages_exact(s->nr_pages, 0, MIGRATE_MOVABLE, NULL);
+	if (!slab) {
+		memcg_uncharge(colour, MEMCG_SLAB, s->nr_pages);
+		return NULL;
+	}
 	slab->cls = cls & MAP_CLASS_MASK;
-	slab->colour = (u8)(cls >> MAP_COLOUR_SHIFT);
+	slab->colour = (u8)colour;
 	slab->nr_objects = s->nr_objects;
 	slab->nr_free = s->nr_objects;
 	slab->bucket = SLAB_LIMBO;
 	if (!init_slab_bits(slab)) {
 		free_pages_exact(slab, s->nr_pages);
+		memcg_uncharge(colour, MEMCG_SLAB, s->nr_pages);
 		return NULL;
 	}
 	slab->flags = PG_slab;
@@ -206,6 +214,7 @@ static void discard_slab(struct page *slab)
 		metapool_free(bitmap_pool(slab->nr_objects), slab->bitmap);
 	mark_pages(slab, 0, 0);
 	slab->flags = 0;
+	memcg_uncharge(slab->colour, MEMCG_SLAB, nr_pages);
 	free_pages_exact(slab, nr_pages);
 	count_vm_event(VM_slab_free);
 }

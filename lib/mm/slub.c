@@ -15,6 +15,8 @@
 #include "base/bug.h"
 #include "base/printk.h"
 #include "mm/gate.h"
+#include "mm/memcg_reclaim.h"
+#include "mm/memcg_rules.h"
 #include "mm/vmalloc.h"
 #include "page/memblock.h"
 #include "page/page_alloc.h"
@@ -42,13 +44,19 @@ static void *alloc_large_pages(size_t size, size_t align, bool *zeroed)
 {
 	u32 nr = (u32)(PAGE_ALIGN(max(size, (size_t)1)) >> PAGE_SHIFT);
 	unsigned align_order = align > PAGE_SIZE ? ilog2(align) - PAGE_SHIFT : 0;
-	struct page *page = alloc_pages_exact(nr, align_order, MIGRATE_RECLAIMABLE, zeroed);
+	unsigned colour = memcg_charging_colour();
+	struct page *page;
 
-	if (!page)
+	if (!memcg_charge(colour, MEMCG_LARGE, nr))
 		return NULL;
+	page = alloc_pages_exact(nr, align_order, MIGRATE_RECLAIMABLE, zeroed);
+	if (!page) {
+		memcg_uncharge(colour, MEMCG_LARGE, nr);
+		return NULL;
+	}
 	page->nr_pages = nr;
 	page->flags = PG_large;
-	set_map_entry(page_to_pfn(page), make_map_entry(MAP_CLASS_LARGE, 0, 0));
+	set_map_entry(page_to_pfn(page), make_map_entry(MAP_CLASS_LARGE, colour, 0));
 	count_vm_event(VM_large_alloc);
 	return page_address(page);
 }
@@ -67,21 +75,41 @@ static void *__kmalloc_large(size_t size, size_t align, bool *zeroed)
 	return p;
 }
 
+static void *kmalloc_large_gated(size_t size, size_t align, bool *zeroed)
+{
+	void *p;
+
+	gate_enter();
+	free_deferred();
+	memcg_thread.failed = 0;
+	p = __kmalloc_large(size, align, zeroed);
+	if (unlikely(!p) && !memcg_thread.failed && try_to_free_pages(0))
+		p = __kmalloc_large(size, align, zeroed);
+	gate_leave();
+	return p;
+}
+
 void *kmalloc_large(size_t size, size_t align, bool *zeroed)
 {
+	unsigned tries = 0;
 	void *p;
 
 	if (size > PTRDIFF_MAX || unlikely(gate_is_inside()))	/* not in a signal handler inside a slow path */
 		return NULL;
-	gate_enter();
-	free_deferred();
-	p = __kmalloc_large(size, align, zeroed);
-	if (unlikely(!p) && try_to_free_pages(0))
-		p = __kmalloc_large(size, align, zeroed);
+	if (unlikely(memcg_enabled))
+		memcg_recheck_thread();
+	do
+		p = kmalloc_large_gated(size, align, zeroed);
+	while (unlikely(!p) && memcg_make_room(size, &tries));
 	if (unlikely(!p))
 		count_vm_event(VM_alloc_fail);
-	gate_leave();
+	memcg_handle_over_high();
 	return p;
+}
+
+static unsigned large_colour(const struct page *page)
+{
+	return (map_entry(page_to_pfn(page)) & MAP_SLOT_MASK) >> MAP_COLOUR_SHIFT;
 }
 
 static void free_large_pages(void *p)
@@ -90,6 +118,7 @@ static void free_large_pages(void *p)
 
 	if (page->flags != PG_large || p != page_address(page))
 		report_invalid_pointer(p, "free");
+	memcg_uncharge(large_colour(page), MEMCG_LARGE, page->nr_pages);
 	set_map_entry(page_to_pfn(page), 0);
 	page->flags = 0;
 	free_pages_exact(page, page->nr_pages);
@@ -98,14 +127,19 @@ static void free_large_pages(void *p)
 
 void *krealloc_large(void *p, size_t new_size)
 {
+	unsigned tries = 0;
 	void *q = NULL;
 
 	if (!virt_addr_valid(p)) {
 		if (new_size <= KMALLOC_LARGE_MAX)
 			return NULL;
-		gate_enter();
-		q = vrealloc(p, new_size);
-		gate_leave();
+		do {
+			gate_enter();
+			memcg_thread.failed = 0;
+			q = vrealloc(p, new_size);
+			gate_leave();
+		} while (unlikely(!q && memcg_thread.failed) && memcg_make_room(new_size, &tries));
+		memcg_handle_over_high();
 		return q;
 	}
 	struct page *page = virt_to_page(p);
@@ -114,6 +148,7 @@ void *krealloc_large(void *p, size_t new_size)
 	if (new_size <= KMALLOC_MAX_SIZE || nr > page->nr_pages)
 		return NULL;
 	gate_enter();
+	memcg_uncharge(large_colour(page), MEMCG_LARGE, page->nr_pages - nr);
 	trim_pages_exact(page, page->nr_pages, (u32)nr);
 	page->nr_pages = (u32)nr;
 	gate_leave();

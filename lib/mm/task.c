@@ -105,7 +105,8 @@ static __cold struct task_struct *make_current(void)
 		task->pid = os_gettid();
 		task->comm[0] = '\0';
 		task->mm = &init_mm;
-		task->memcg = 0;
+		task->memcg = task->memcg_wanted = 0;
+		task->memcg_known = task->memcg_pinned = false;
 		task->rcu_registered = false;
 	}
 	mutex_unlock(&task_lock, LOCK_task);
@@ -135,6 +136,37 @@ void for_each_task(void (*fn)(struct task_struct *, void *), void *arg)
 		fn(to_task(node), arg);
 	}
 	mutex_unlock(&task_lock, LOCK_task);
+}
+
+bool task_want_memcg(int tid, u32 word)
+{
+	struct rb_node *node;
+	bool found = false;
+
+	mutex_lock(&task_lock, LOCK_task);
+	for (node = rb_first(&task_tree); node != NULL && !found; node = rb_next(node)) {
+		found = to_task(node)->pid == tid && os_thread_alive(tid);
+		if (found)
+			__atomic_store_n(&to_task(node)->memcg_wanted, word, __ATOMIC_RELEASE);
+	}
+	mutex_unlock(&task_lock, LOCK_task);
+	return found;
+}
+
+u32 nr_tasks_in_memcg(u32 colour)
+{
+	struct rb_node *node;
+	u32 nr = 0;
+
+	mutex_lock(&task_lock, LOCK_task);
+	__forget_dead_tasks();
+	for (node = rb_first(&task_tree); node != NULL; node = rb_next(node)) {
+		u32 wanted = READ_ONCE(to_task(node)->memcg_wanted);
+
+		nr += READ_ONCE(to_task(node)->memcg) == colour || (wanted && (wanted >> 8) == colour);
+	}
+	mutex_unlock(&task_lock, LOCK_task);
+	return nr;
 }
 
 int task_in_range(uintptr_t start, uintptr_t end)

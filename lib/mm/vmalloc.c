@@ -41,6 +41,7 @@
 #include "mm/mm_struct.h"
 #include "os/os.h"
 #include "os/vm.h"
+#include "page/memcontrol.h"
 #include "page/vmstat.h"
 #include <errno.h>
 #include <string.h>
@@ -100,6 +101,28 @@ void __unaccount_busy(const struct vmap_area *va)
 u32 __guard_size(void)
 {
 	return vmap.stat.nr_areas + vmap.stat.nr_lazy < GUARDED_AREAS_MAX ? (u32)os_page_size : 0;
+}
+
+/* --- charging: what is busy belongs to a memory group, what is lazy to nobody --------------------------- */
+
+bool charge_area(unsigned colour, size_t bytes)
+{
+	return memcg_charge(colour, MEMCG_VMALLOC, bytes >> PAGE_SHIFT);
+}
+
+void uncharge_area(unsigned colour, size_t bytes)
+{
+	memcg_uncharge(colour, MEMCG_VMALLOC, bytes >> PAGE_SHIFT);
+}
+
+/* What an area for size is to have, or no more than size needs; 0: there is no room. */
+static size_t charge_new_area(size_t size)
+{
+	unsigned colour = memcg_charging_colour();
+
+	if (charge_area(colour, area_len(size)))
+		return area_len(size);
+	return area_len(size) > exact_len(size) && charge_area(colour, exact_len(size)) ? exact_len(size) : 0;
 }
 
 /* --- taking from the kernel --------------------------------------------------------------------------- */
@@ -162,15 +185,19 @@ static struct vmap_area *map_area(size_t size, size_t len, size_t align)
 	return va;
 }
 
-/* Its bytes up to *dirty_end may hold old data. */
-static void *alloc_fresh(size_t size, size_t align, uintptr_t *dirty_end)
+/* Its bytes up to *dirty_end may hold old data. *charged bytes are, and become what the area has. */
+static void *alloc_fresh(size_t size, size_t align, size_t *charged, uintptr_t *dirty_end)
 {
-	struct vmap_area *va = map_area(size, area_len(size), align);
+	struct vmap_area *va = map_area(size, *charged, align);
 
-	if (va == NULL && area_len(size) > exact_len(size))
-		va = map_area(size, exact_len(size), align);
+	if (va == NULL && *charged > exact_len(size)) {
+		uncharge_area(memcg_charging_colour(), *charged - exact_len(size));
+		*charged = exact_len(size);
+		va = map_area(size, *charged, align);
+	}
 	if (va == NULL)
 		return NULL;
+	va->colour = (u8)memcg_charging_colour();
 	*dirty_end = assemble_area(va, va->va_start);
 	if (*dirty_end != 0)
 		return (void *)va->va_start;
@@ -184,19 +211,21 @@ static void *alloc_fresh(size_t size, size_t align, uintptr_t *dirty_end)
 
 /* --- reuse of lazy areas ------------------------------------------------------------------------------ */
 
-/* One that fits, as it is. */
+/* One that fits, as it is. len bytes are charged; the rest of it, too, then. */
 static void *reuse_lazy(size_t size, size_t len, size_t align)
 {
+	unsigned colour = memcg_charging_colour();
 	struct vmap_area *va;
 
 	vmap_lock();
 	va = __best_fit(len, align);
-	if (va != NULL && area_size(va) - len > len / REUSE_SLACK)
+	if (va != NULL && (area_size(va) - len > len / REUSE_SLACK || !charge_area(colour, area_size(va) - len)))
 		va = NULL;
 	if (va != NULL) {
 		__unmake_lazy(va);
 		__account_busy(va);
 		va->requested = size;
+		va->colour = (u8)colour;
 	}
 	vmap_unlock();
 	if (va == NULL)
@@ -219,16 +248,21 @@ __resident int vmalloc_init(uintptr_t start, uintptr_t end)
 void *vmalloc_aligned(size_t size, size_t align, bool *zeroed)
 {
 	uintptr_t dirty_end = UINTPTR_MAX;
+	size_t charged;
 	char *p;
 
 	if (size > PTRDIFF_MAX - PAGEBLOCK_SIZE)
 		return NULL;
 	align = max(align, os_page_size);
-	p = reuse_lazy(size, area_len(size), align);
+	charged = charge_new_area(size);
+	if (charged == 0)
+		return NULL;
+	p = reuse_lazy(size, charged, align);
 	if (p == NULL)
-		p = alloc_fresh(size, align, &dirty_end);
+		p = alloc_fresh(size, align, &charged, &dirty_end);
 	purge_excess_lazy();
 	if (p == NULL) {
+		uncharge_area(memcg_charging_colour(), charged);
 		count_vm_event(VM_alloc_fail);
 		return NULL;
 	}
@@ -252,6 +286,7 @@ int vfree(void *p)
 		return ret;
 	}
 	__unaccount_busy(va);
+	uncharge_area(va->colour, area_size(va));
 	va->freed_ms = os_clock_ms();
 	__make_lazy(va);
 	vmap_unlock();

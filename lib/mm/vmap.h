@@ -57,6 +57,9 @@ static inline size_t area_len(size_t size)
 
 /* --- vmalloc.c; those with underscores under the vmap lock ------------------------------------------------ */
 
+bool charge_area(unsigned colour, size_t bytes);	/* false: no room in the memory group */
+void uncharge_area(unsigned colour, size_t bytes);
+
 #define VMALLOC_HUGE MIB(2)	/* from here on areas start on a boundary of as much, so that huge pages fit */
 
 void __insert_area(struct vmap_area *va);	/* into the tree by address */

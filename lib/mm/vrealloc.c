@@ -62,6 +62,7 @@ static void shrink_area(struct vmap_area *va, size_t len)
 	if (vm_unmap((void *)end, old_end - end) != 0)
 		return;
 	mm_unmap(end, old_end);
+	uncharge_area(va->colour, old_end - end);
 	set_area_range(va, va->va_start, end);
 	free_range(end + va->guard, old_end - end);
 }
@@ -147,8 +148,12 @@ static bool grow_area(struct vmap_area *va, size_t len)
 	size_t old_len = area_size(va);
 	uintptr_t filled;
 
-	if (!grow_area_inplace(va, len) && !grow_area_moving(va, len))
+	if (!charge_area(va->colour, len - old_len))
 		return false;
+	if (!grow_area_inplace(va, len) && !grow_area_moving(va, len)) {
+		uncharge_area(va->colour, len - old_len);
+		return false;
+	}
 	count_vm_event(VM_vmalloc_mremap);
 	filled = assemble_area(va, va->va_start + old_len);
 	if (filled == 0) {

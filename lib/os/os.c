@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 static u64 clock_read(clockid_t id, u64 *ns)
@@ -51,6 +52,17 @@ int os_getpid(void)
 void os_yield(void)
 {
 	raw_syscall0(SYS_sched_yield);
+}
+
+void os_exit(int status)
+{
+	for (;;)
+		raw_syscall1(SYS_exit_group, status);
+}
+
+int os_comm(char comm[16])
+{
+	return (int)raw_syscall5(SYS_prctl, PR_GET_NAME, (long)comm, 0, 0, 0);
 }
 
 bool os_thread_alive(int tid)

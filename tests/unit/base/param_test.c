@@ -87,7 +87,7 @@ Test(param, every_default_is_accepted)
 		if (format_param(kp, &kmm_param_defaults, text, sizeof(text)))
 			cr_expect_eq(parse(&p, kp->name, text), 0, "KMM_%s=%s", kp->name, text);
 		else
-			cr_expect_eq(kp->type, PARAM_STRING, "%s", kp->name);
+			cr_expect(kp->type == PARAM_STRING || kp->type == PARAM_RULES, "%s", kp->name);
 	}
 	cr_expect(params_are_default(&p));
 	cr_expect(params_are_default(&kmm_params), "values hold before parsing");
@@ -149,6 +149,35 @@ Test(param, ms_range_and_digits)
 	cr_expect_eq(parse(&p, "DECAY_MS", "1K"), -EINVAL, "suffixes are for sizes");
 	cr_expect_eq(parse(&p, "DECAY_MS", "18446744073709551616"), -EINVAL);
 	cr_expect_eq(p.decay_ms, 86400000);
+}
+
+Test(param, limits)
+{
+	static const char *const bad[] = { "0%", "101%", "%", "1 %", "1K%", "1.5G", "-1", "1KB", "K", "Max", "maximum", "auto ",
+					   "9223372036854775808", "18446744073709551616", "99999999999T", "1G1" };
+	struct kmm_params p = kmm_param_defaults;
+	char text[32];
+	unsigned i;
+
+	cr_assert_eq(p.memory_max, LIMIT_NONE);
+	cr_assert_eq(parse(&p, "MEMORY_MAX", "2g"), 0);
+	cr_expect_eq(p.memory_max, GIB(2));
+	cr_assert_eq(parse(&p, "MEMORY_MAX", "0"), 0);
+	cr_expect_eq(p.memory_max, 0u);
+	cr_assert_eq(parse(&p, "MEMORY_MAX", "100%"), 0);
+	cr_expect_eq(p.memory_max, LIMIT_PERCENT(100));
+	cr_assert_eq(parse(&p, "MEMORY_MAX", "auto"), 0);
+	cr_expect_eq(p.memory_max, LIMIT_AUTO);
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		cr_expect_eq(parse(&p, "MEMORY_MAX", bad[i]), -EINVAL, "%s", bad[i]);
+	cr_expect_eq(p.memory_max, LIMIT_AUTO);
+	for (i = 1; i <= 100; i++) {
+		u64 limit;
+
+		format_limit(LIMIT_PERCENT(i), text, sizeof(text));
+		cr_expect_eq(parse_limit(text, strlen(text), &limit), 0);
+		cr_expect_eq(limit, LIMIT_PERCENT(i));
+	}
 }
 
 Test(param, string_alternatives)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memcg_rules.h - who belongs to which memory group: threads by attachment, by name, by who created them; allocations by
+ * the library that makes them. And what limits as they are written come to.
+ */
+#ifndef KMM_MM_MEMCG_RULES_H
+#define KMM_MM_MEMCG_RULES_H
+
+#include "base/memcg_spec.h"
+#include "page/memcontrol.h"
+
+/* The process's quota and rules from the environment; once, at the end of the boot. */
+void memcg_init(void);
+
+/*
+ * Pages that a limit comes to: a per cent of the real cgroup's limit or of RAM, whichever is less; auto: the real cgroup's
+ * limit with headroom. 0 or -ENOENT: auto, and there is no such limit.
+ */
+int resolve_limit(u64 limit, u64 *pages);
+
+/* A group by the path that a rule names, made with its parents if need be. memcg lock held. NULL and *err. */
+struct mem_cgroup *__mem_cgroup_make(struct mem_cgroup *parent, const char *path, size_t len, int *err);
+/* From now on every malloc() asks whose it is. Once, when the first group is made. */
+void memcg_enable(void);
+
+/* Adds what a rule says of its group, which is made if need be. 0 or -errno. Inside the gate. */
+int memcg_apply_rule(const struct memcg_rule *rule);
+/* memcg lock held: no rule leads to the group any more. */
+void __memcg_forget_rules(const struct mem_cgroup *memcg);
+
+/* --- the calling thread; malloc's slow path ------------------------------------------------------------ */
+
+extern bool memcg_has_libs;		/* there are rules by library */
+/* A thread that is not in a group yet: by its name, else the root. Its word. */
+__cold u32 memcg_assign_thread(void);
+/* The word for a call from that address: of a library's group, or the thread's. */
+u32 memcg_word_of_caller(const void *caller);
+/* On slow paths, outside the gate: has the thread been moved, or got another name? */
+void memcg_recheck_thread(void);
+/* The thread's allocations are charged to colour from now on. pinned: whatever its name is. */
+void memcg_attach_current(unsigned colour, bool pinned);
+/* Another thread, which moves when it next meets a slow path. 0 or -ESRCH. */
+int memcg_attach_task(int tid, unsigned colour);
+
+/* What is added to a class: 0 where there are no groups. */
+static inline unsigned memcg_slot_bits(const void *caller)
+{
+	u32 word = memcg_thread.word;
+
+	if (unlikely(memcg_has_libs))
+		word = memcg_word_of_caller(caller);
+	else if (unlikely(!word))
+		word = memcg_assign_thread();
+	return word & MEMCG_COLOUR_BITS;
+}
+
+#endif

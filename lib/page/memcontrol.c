@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memcontrol.c - the tree of memory groups, and charging pages to them.
+ *
+ * Purpose. Every page that the program's blocks lie in is charged to one group and to all above it, before it is used.
+ * So a group's current is what it and those below it hold, and no charge makes it exceed its max.
+ *
+ * Objects.
+ *   groups[colour] -> struct mem_cgroup -> parent ...        colour 0: the root, always there
+ *   CPU's area, PERCPU_MEMCG + colour: struct memcg_pcpu     stock: pages charged in advance; stat: what for
+ *
+ * Invariants. When nobody is in a slow path
+ *	usage(group) = sum of usage(those directly below) + its own stocks + its own stat, summed over CPUs and items.
+ * A stock is at most MEMCG_STOCK_PAGES. A struct mem_cgroup is never freed, only used again for another group of the
+ * same colour, so that the tree may be walked without a lock: by colour, upwards.
+ *
+ * Stocks. A charge of less than a stock takes a whole one if it may and leaves the rest with the CPU, for the next; what
+ * is freed goes there first. So most charges touch one line of the CPU's own. What stocks hold is shown as used, by at
+ * most 64 KiB a CPU. When a charge fails, the stocks below the group in its way are taken back, and it is tried again.
+ *
+ * Removal. A group that still holds memory stays, without a name, until that is freed; its colour is free again when the
+ * next group is created.
+ *
+ * Locks. memcg for names and parents. Counters and stocks are atomics, since charging happens under other locks.
+ *
+ * Kernel counterpart and what differs. mm/memcontrol.c: try_charge_memcg, consume_stock, refill_stock, drain_all_stock.
+ * Kernel objects are charged by object and byte there, here a slab belongs to one group. A stock there is one a CPU for
+ * a few groups, here one a group.
+ */
+#include "page/memcontrol.h"
+
+#include "base/bug.h"
+#include "base/printk.h"
+#include "os/os.h"
+#include "page/memblock.h"
+#include <errno.h>
+#include <string.h>
+
+struct memcg_pcpu {
+	u32 stock;			/* pages */
+	s64 stat[NR_MEMCG_STATS];	/* pages charged less uncharged on this CPU: alone it means nothing */
+} __aligned(64);
+_Static_assert(NR_COLOURS * sizeof(struct memcg_pcpu) <= PERCPU_DYNAMIC - PERCPU_MEMCG, "all groups fit into an area");
+
+const char *const memcg_stat_names[NR_MEMCG_STATS] = { "slab", "large", "vmalloc", "pages" };
+const char *const memcg_event_names[NR_MEMCG_EVENTS] = { "low", "high", "max", "oom", "oom_kill" };
+
+#define UNLIMITED { .max = PAGE_COUNTER_MAX, .high = PAGE_COUNTER_MAX }
+struct mem_cgroup root_mem_cgroup = { .memory = UNLIMITED, .online = true };
+static struct mem_cgroup *groups[NR_COLOURS] = { &root_mem_cgroup };
+static struct mem_cgroup *storage[NR_COLOURS];	/* of each colour, once it has been used */
+static struct mutex memcg_mutex;
+static u32 generation;
+bool memcg_enabled;
+__thread struct memcg_thread memcg_thread __initial_exec;
+
+/* --- the tree -------------------------------------------------------------------------------------------- */
+
+void memcg_lock(void)
+{
+	mutex_lock(&memcg_mutex, LOCK_memcg);
+}
+
+void memcg_unlock(void)
+{
+	mutex_unlock(&memcg_mutex, LOCK_memcg);
+}
+
+struct mem_cgroup *mem_cgroup_from_colour(unsigned colour)
+{
+	return smp_load_acquire(&groups[colour]);
+}
+
+bool mem_cgroup_is_descendant(const struct mem_cgroup *child, const struct mem_cgroup *memcg)
+{
+	while (child && child != memcg)
+		child = child->parent;
+	return child != NULL;
+}
+
+struct mem_cgroup *__mem_cgroup_from_id(u32 id)
+{
+	struct mem_cgroup *memcg = groups[id % NR_COLOURS];
+
+	return memcg && memcg->id == id && memcg->online ? memcg : NULL;
+}
+
+static struct mem_cgroup *__find_child(const struct mem_cgroup *parent, const char *name, size_t len)
+{
+	for_each_mem_cgroup(m)
+		if (m->parent == parent && m->online && strlen(m->name) == len && memcmp(m->name, name, len) == 0)
+			return m;
+	return NULL;
+}
+
+struct mem_cgroup *__mem_cgroup_from_path(const char *path, size_t len)
+{
+	struct mem_cgroup *memcg = &root_mem_cgroup;
+	const char *end = path + len;
+
+	while (memcg && path < end) {
+		const char *slash = memchr(path, '/', (size_t)(end - path));
+		const char *stop = slash ? slash : end;
+
+		memcg = __find_child(memcg, path, (size_t)(stop - path));
+		path = slash ? slash + 1 : end;
+		if (slash && path == end)
+			return NULL;		/* "a/" */
+	}
+	return memcg;
+}
+
+size_t mem_cgroup_path(const struct mem_cgroup *memcg, char *buf, size_t size)
+{
+	size_t used = 0;
+
+	if (!memcg->parent)
+		return (size_t)kmm_snprintf(buf, size, "/");
+	if (memcg->parent->parent)
+		used = mem_cgroup_path(memcg->parent, buf, size);
+	return used + (size_t)kmm_snprintf(buf + min(used, size), size - min(used, size), "/%s", memcg->name);
+}
+
+static bool name_is_valid(const char *name, size_t len)
+{
+	if (len == 0 || len >= MEMCG_NAME_MAX || name[0] == '.')
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!((name[i] >= 'a' && name[i] <= 'z') || (name[i] >= 'A' && name[i] <= 'Z') ||
+		      (name[i] >= '0' && name[i] <= '9') || strchr("_-.", name[i])))
+			return false;
+	return true;
+}
+
+static bool __has_child(const struct mem_cgroup *memcg, bool online)
+{
+	for_each_mem_cgroup(m)
+		if (m->parent == memcg && (m->online || !online))
+			return true;
+	return false;
+}
+
+/* Removed groups whose last page is gone leave their colour to others; children before their parents. */
+static void __forget_empty_groups(void)
+{
+	for (bool again = true; again;) {
+		again = false;
+		for_each_mem_cgroup(m) {
+			if (m->online)
+				continue;
+			drain_stocks(m);
+			if (READ_ONCE(m->memory.usage) || __has_child(m, false))
+				continue;
+			smp_store_release(&groups[memcg_colour(m)], NULL);
+			again = true;
+		}
+	}
+}
+
+static int __free_colour(void)
+{
+	__forget_empty_groups();
+	for (unsigned colour = 1; colour < NR_COLOURS; colour++)
+		if (!groups[colour])
+			return (int)colour;
+	return -ENOSPC;
+}
+
+struct mem_cgroup *__mem_cgroup_create(struct mem_cgroup *parent, const char *name, size_t len, int *err)
+{
+	struct mem_cgroup *memcg;
+	int colour;
+
+	*err = !name_is_valid(name, len) ? -EINVAL : __find_child(parent, name, len) ? -EEXIST : 0;
+	if (*err)
+		return NULL;
+	colour = __free_colour();
+	if (colour >= 0 && !storage[colour])
+		storage[colour] = memblock_alloc(sizeof(*memcg), 64);
+	memcg = colour >= 0 ? storage[colour] : NULL;
+	if (!memcg) {
+		*err = colour < 0 ? colour : -ENOMEM;
+		return NULL;
+	}
+	memset(memcg, 0, sizeof(*memcg));
+	page_counter_init(&memcg->memory, &parent->memory);
+	memcg->parent = parent;
+	memcg->id = (u32)colour | (++generation & 0x7fffff) << MAP_COLOUR_SHIFT;
+	memcpy(memcg->name, name, len);
+	memcg->online = true;
+	smp_store_release(&groups[colour], memcg);
+	return memcg;
+}
+
+int __mem_cgroup_remove(struct mem_cgroup *memcg)
+{
+	if (!memcg->parent || __has_child(memcg, true))
+		return -EBUSY;
+	WRITE_ONCE(memcg->online, false);
+	__forget_empty_groups();
+	return 0;
+}
+
+void memcg_limits_changed(struct mem_cgroup *memcg)
+{
+	__atomic_add_fetch(&memcg->high_seq, 1, __ATOMIC_RELAXED);
+	futex_wake(&memcg->high_seq, INT32_MAX);
+}
+
+void memcg_count_event(struct mem_cgroup *memcg, enum memcg_event event)
+{
+	for (; memcg; memcg = memcg->parent)
+		__atomic_add_fetch(&memcg->events[event], 1, __ATOMIC_RELAXED);
+}
+
+/* --- stocks ------------------------------------------------------------------------------------------------ */
+
+static struct memcg_pcpu boot_pcpu;	/* before the first area is online */
+
+static struct memcg_pcpu *pcpu_memcg(unsigned cpu, unsigned colour)
+{
+	if (unlikely(nr_percpu_areas() == 0))
+		return &boot_pcpu;
+	return (struct memcg_pcpu *)percpu_at(cpu, PERCPU_MEMCG) + colour;
+}
+
+static bool consume_stock(struct memcg_pcpu *pcp, u64 nr)
+{
+	u32 old = READ_ONCE(pcp->stock);
+
+	do {
+		if (old < nr)
+			return false;
+	} while (!__atomic_compare_exchange_n(&pcp->stock, &old, old - (u32)nr, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	return true;
+}
+
+/* Leaves pages that are charged with the CPU; what is too many is uncharged. */
+static void refill_stock(struct memcg_pcpu *pcp, struct mem_cgroup *memcg, u64 nr)
+{
+	u32 old = READ_ONCE(pcp->stock), new;
+
+	do
+		new = (u32)min(old + nr, (u64)MEMCG_STOCK_PAGES);
+	while (!__atomic_compare_exchange_n(&pcp->stock, &old, new, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	if (old + nr > new)
+		page_counter_uncharge(&memcg->memory, old + nr - new);
+}
+
+void drain_stocks(const struct mem_cgroup *memcg)
+{
+	for_each_mem_cgroup(m) {
+		if (!mem_cgroup_is_descendant(m, memcg))
+			continue;
+		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
+			struct memcg_pcpu *pcp = pcpu_memcg(cpu, memcg_colour(m));
+			u32 nr = READ_ONCE(pcp->stock) ? __atomic_exchange_n(&pcp->stock, 0, __ATOMIC_RELAXED) : 0;
+
+			if (nr)
+				page_counter_uncharge(&m->memory, nr);
+		}
+	}
+}
+
+u64 memcg_stock(unsigned colour)
+{
+	u64 sum = 0;
+
+	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)
+		sum += READ_ONCE(pcpu_memcg(cpu, colour)->stock);
+	return sum;
+}
+
+u64 memcg_stat(unsigned colour, enum memcg_stat_item item)
+{
+	s64 sum = 0;
+
+	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)
+		sum += READ_ONCE(pcpu_memcg(cpu, colour)->stat[item]);
+	return (u64)max(sum, (s64)0);		/* others may be at it */
+}
+
+/* --- charging ---------------------------------------------------------------------------------------------- */
+
+static struct mem_cgroup *mem_cgroup_from_counter(struct page_counter *counter)
+{
+	return container_of(counter, struct mem_cgroup, memory);
+}
+
+/* Pages were charged to the counters: was that over some high? */
+static void note_high(const struct mem_cgroup *memcg, u64 nr)
+{
+	for (; memcg; memcg = memcg->parent) {
+		if (likely(READ_ONCE(memcg->memory.usage) <= READ_ONCE(memcg->memory.high)))
+			continue;
+		memcg_thread.over_high += (u32)nr;
+		return;
+	}
+}
+
+/* With one stock in advance if that may be, else exactly; at last with what others hold in advance. */
+static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u64 nr)
+{
+	u64 batch = max(nr, (u64)MEMCG_STOCK_PAGES);
+	struct page_counter *fail = NULL;
+
+	if (likely(page_counter_try_charge(&memcg->memory, batch, false, NULL))) {
+		refill_stock(pcp, memcg, batch - nr);
+		note_high(memcg, batch);
+		return true;
+	}
+	if (batch == nr || !page_counter_try_charge(&memcg->memory, nr, false, &fail)) {
+		drain_stocks(fail ? mem_cgroup_from_counter(fail) : &root_mem_cgroup);
+		if (!page_counter_try_charge(&memcg->memory, nr, false, &fail)) {
+			memcg_thread.failed = memcg_word(memcg_colour(mem_cgroup_from_counter(fail)));
+			return false;
+		}
+	}
+	note_high(memcg, nr);
+	return true;
+}
+
+/* Who has just been refused may use the reserve for what is small: an exception, a message. */
+static bool charge_reserve(struct mem_cgroup *memcg, enum memcg_stat_item item, u64 nr)
+{
+	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || !page_counter_try_charge(&memcg->memory, nr, true, NULL))
+		return false;
+	memcg_thread.emergency -= (u32)nr;
+	return true;
+}
+
+bool memcg_charge(unsigned colour, enum memcg_stat_item item, u64 nr)
+{
+	struct mem_cgroup *memcg = mem_cgroup_from_colour(colour);
+	struct memcg_pcpu *pcp = pcpu_memcg(any_cpu(), colour);
+
+	if (!consume_stock(pcp, nr)) {
+		if (likely(charge_counters(memcg, pcp, nr)))
+			memcg_thread.emergency = memcg_thread.refused = 0;
+		else if (!charge_reserve(memcg, item, nr))
+			return false;
+	}
+	__atomic_add_fetch(&pcp->stat[item], (s64)nr, __ATOMIC_RELAXED);
+	return true;
+}
+
+void memcg_uncharge(unsigned colour, enum memcg_stat_item item, u64 nr)
+{
+	struct mem_cgroup *memcg = mem_cgroup_from_colour(colour);
+	struct memcg_pcpu *pcp = pcpu_memcg(any_cpu(), colour);
+
+	__atomic_sub_fetch(&pcp->stat[item], (s64)nr, __ATOMIC_RELAXED);
+	if (nr < MEMCG_STOCK_PAGES && likely(READ_ONCE(memcg->online)))
+		refill_stock(pcp, memcg, nr);
+	else
+		page_counter_uncharge(&memcg->memory, nr);
+}
+
+void memcg_reset_child(void)
+{
+	for_each_mem_cgroup(m)
+		psi_reset_child(&m->psi);
+}
