@@ -30,7 +30,7 @@ void *kmalloc_large_from(size_t n, size_t align, bool *zeroed, const void *calle
 /*
  * The fast path of every malloc: size to class, pop from this CPU's sheaf. Class 0, sizes beyond the classes, an
  * empty sheaf and a library that has not booted all leave by the one way out. caller: the program's address that is to
- * be taken for the one that allocates.
+ * be taken for the one that allocates; NULL: the function's own, read where it is needed.
  */
 static __always_inline void *kmm_malloc_from(size_t n, const void *caller)
 {
@@ -47,12 +47,12 @@ static __always_inline void *kmm_malloc_from(size_t n, const void *caller)
 	if (likely(obj != NULL))
 		return obj;
 slow:
-	return malloc_slowpath(n, caller);
+	return malloc_slowpath(n, caller ? caller : __builtin_return_address(0));
 }
 
 static __always_inline void *kmm_malloc_internal(size_t n)
 {
-	return kmm_malloc_from(n, __builtin_return_address(0));
+	return kmm_malloc_from(n, NULL);
 }
 
 /*

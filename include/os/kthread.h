@@ -4,9 +4,15 @@
 #define KMM_OS_KTHREAD_H
 
 #include "base/types.h"
+#include <pthread.h>
+
+typedef int (*pthread_create_fn)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
 /* CPUs that the calling thread may run on; at least 1. */
 unsigned os_nr_cpus(void);
+
+/* libc's own pthread_create(), not one that is exported in front of it; NULL: there is none. Takes locks of ld.so. */
+pthread_create_fn os_pthread_create(void);
 
 /*
  * Starts a detached thread with every signal blocked, by pthread_create, so that setuid() and friends reach it.

@@ -5,36 +5,22 @@
  * Purpose: nobody else tells a new thread who its creator was. As long as there are no groups the call goes straight on to
  * libc's; otherwise a small record takes the creator's group to the new thread, which frees it before anything else.
  *
- * Fast and slow path: libc's function is looked up at the first call, with RTLD_NEXT, and kept.
+ * Fast and slow path: libc's function is looked up at the first call and kept (os/kthread.c).
  *
  * Kernel counterpart: kernel/fork.c, cgroup_fork().
  */
 #include "api/malloc.h"
 
 #include "mm/memcg_rules.h"
-#include <dlfcn.h>
+#include "os/kthread.h"
 #include <errno.h>
 #include <pthread.h>
-
-typedef int (*create_fn)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
 struct thread_start {
 	void *(*fn)(void *);
 	void *arg;
 	u32 word;
 };
-
-static create_fn next_create(void)
-{
-	static create_fn next;
-	create_fn fn = READ_ONCE(next);
-
-	if (unlikely(!fn)) {
-		*(void **)&fn = dlsym(RTLD_NEXT, "pthread_create");
-		WRITE_ONCE(next, fn);
-	}
-	return fn;
-}
 
 /* Cancellation and pthread_exit() unwind through here. */
 static void *begin_thread(void *arg)
@@ -48,7 +34,7 @@ static void *begin_thread(void *arg)
 
 EXPORT_SYMBOL int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
 {
-	create_fn create = next_create();
+	pthread_create_fn create = os_pthread_create();
 	struct thread_start *start;
 	int ret;
 

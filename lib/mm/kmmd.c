@@ -380,7 +380,8 @@ static void wake_up_kmmd(void)
 
 void kmmd_consider(const void *caller)
 {
-	u32 state = smp_load_acquire(&kmmd_state);
+	u32 state = smp_load_acquire(&kmmd_state), word;
+	int err;
 
 	if (state == KMMD_RUNNING) {
 		WRITE_ONCE(kmmd_wanted, false);
@@ -394,7 +395,11 @@ void kmmd_consider(const void *caller)
 	if (!kmmd_may_start(caller) || !set_state(KMMD_IDLE, KMMD_STARTING))
 		return;
 	WRITE_ONCE(kmmd_wanted, false);
-	if (os_kthread_create(kmmd, NULL) != 0) {
+	word = memcg_thread.word;
+	memcg_thread.word = memcg_word(0);	/* what libc allocates for it is not the caller's group's */
+	err = os_kthread_create(kmmd, NULL);
+	memcg_thread.word = word;
+	if (err) {
 		set_state(KMMD_STARTING, KMMD_IDLE);	/* no more threads allowed now: looked at again */
 		WRITE_ONCE(kmmd_wanted, true);
 	}

@@ -14,7 +14,8 @@
 #include "base/align.h"
 #include "os/os.h"
 #include "os/syscall.h"
-#include <pthread.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -43,8 +44,21 @@ unsigned os_nr_cpus(void)
 	return nr != 0 ? nr : 1;
 }
 
+pthread_create_fn os_pthread_create(void)
+{
+	static pthread_create_fn next;
+	pthread_create_fn fn = READ_ONCE(next);
+
+	if (unlikely(!fn)) {
+		*(void **)&fn = dlsym(RTLD_NEXT, "pthread_create");
+		WRITE_ONCE(next, fn);
+	}
+	return fn;
+}
+
 int os_kthread_create(void *(*fn)(void *), void *arg)
 {
+	pthread_create_fn create = os_pthread_create();
 	pthread_attr_t attr;
 	sigset_t all, old;
 	pthread_t thread;
@@ -56,7 +70,7 @@ int os_kthread_create(void *(*fn)(void *), void *arg)
 		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 		pthread_attr_setstacksize(&attr, KTHREAD_STACK);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
-		ret = pthread_create(&thread, &attr, fn, arg);
+		ret = create ? create(&thread, &attr, fn, arg) : EAGAIN;
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 		pthread_attr_destroy(&attr);
 	}

@@ -11,7 +11,7 @@ import sys
 LIB = os.environ["LIBKMM"]
 SRC = os.environ["top_srcdir"]
 TMP = os.environ.get("TMPDIR", "/tmp")
-SECTIONS = ["layout", "meminfo", "buddyinfo", "pagetypeinfo", "slabinfo", "vmallocinfo", "zoneinfo", "vmstat", "mm"]
+SECTIONS = ["layout", "meminfo", "buddyinfo", "pagetypeinfo", "slabinfo", "vmallocinfo", "zoneinfo", "vmstat", "memcg", "mm"]
 # The big block is never freed: what Python holds itself is gone by the time of the report.
 WORK = "import ctypes; x = [bytes(i) for i in range(3000)]; ctypes.CDLL(None).malloc(50 << 20)"
 

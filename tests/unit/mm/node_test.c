@@ -5,15 +5,29 @@
 #include "../../../lib/mm/internal.h"
 #include "../boot.h"
 #include "mm/gate.h"
+#include "page/memcontrol.h"
+#include <stdio.h>
 #include <unistd.h>
 
 #define COLOURS 5
 
 TestSuite(node, .timeout = 120);
 
+/* Groups until there is one of that colour, which comes online. */
 static void online(unsigned colour)
 {
+	char name[16];
+	int err = 0;
+
 	gate_enter();
+	memcg_lock();
+	for (unsigned i = 0; !mem_cgroup_from_colour(colour) && i < NR_COLOURS; i++) {
+		int len = snprintf(name, sizeof(name), "g%u.%u", colour, i);
+
+		cr_assert_not_null(__mem_cgroup_create(&root_mem_cgroup, name, (size_t)len, &err), "%d", err);
+	}
+	memcg_unlock();
+	cr_assert_not_null(mem_cgroup_from_colour(colour));
 	cr_assert_eq(colour_online(colour), 0);
 	gate_leave();
 }
