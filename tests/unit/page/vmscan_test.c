@@ -113,7 +113,7 @@ Test(vmscan, lists_of_cpus_that_sleep)
 {
 	struct scan_control sc;
 
-	kmm_params.decay_ms = 200;
+	kmm_params.decay_ms = 1000;
 	take(8, 0);
 	give(0, 1, 8, 0);
 	cr_assert_gt(nr_pcp_pages(), 0u);
@@ -123,7 +123,7 @@ Test(vmscan, lists_of_cpus_that_sleep)
 		count_vm_event(VM_barn_get);
 	}
 	cr_assert_gt(nr_pcp_pages(), 0u, "in use");
-	for (unsigned i = 0; i < 5; i++) {
+	for (unsigned i = 0; i < 100 && nr_pcp_pages(); i++) {
 		pass(&sc);
 		sleep_ms(60);
 	}

@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# timeout: 120
+# modes: auto lock
+# Memory groups by rules alone: an unmodified python3 opens a plug-in that leaks; quotas of the whole process.
+. "$(dirname "$0")/lib.sh"
+need $python
+builddir=${top_builddir:-$PWD}
+
+# told LABEL WANTED COMMAND...: standard output is exactly that, and no message of libkmm's.
+told() {
+	local label=$1 wanted=$2
+	shift 2
+	LD_PRELOAD=$lib "$@" >"$tmp/out" 2>"$tmp/err" || fail "$label: status $?: $(head -3 "$tmp/err")"
+	[ "$(cat "$tmp/out")" = "$wanted" ] || fail "$label: \"$(cat "$tmp/out")\" instead of \"$wanted\""
+	clean_stderr "$label" "$tmp/err"
+}
+
+cat >"$tmp/host.py" <<'EOF'
+import ctypes, sys
+plug = ctypes.CDLL(sys.argv[1])
+plug.leak.restype, plug.leak.argtypes = ctypes.c_long, [ctypes.c_long]
+got = plug.leak(1000000)
+print("refused" if 12000 < got < 16800 else f"got {got}")
+own = [bytes(1000) for _ in range(100000)]
+print(len(own), plug.leak(10))
+EOF
+refused=$'refused\n100000 0'
+rule='plug:max=16M,oom=enomem,lib=leaky.so'
+KMM_MEMCG=$rule told lib "$refused" $python "$tmp/host.py" "$builddir/tests/preload/leaky.so"
+
+# The same from a file, with other groups beside it, and what the statistics say of them.
+printf '%s;\nworkers:high=1G,max=1200M,comm=worker*;\nworkers/low:max=10%%,comm=batch*\n' "$rule" >"$tmp/rules"
+KMM_MEMCG=@$tmp/rules KMM_STATS=json:$tmp/stats told file "$refused" $python "$tmp/host.py" "$builddir/tests/preload/leaky.so"
+$python - "$tmp/stats" <<'EOF' || fail "file: the statistics"
+import json, sys
+groups = {g["path"]: g for g in json.load(open(sys.argv[1]))["memcg"]["groups"]}
+assert set(groups) == {"/", "/plug", "/workers", "/workers/low"}, list(groups)
+assert groups["/plug"]["ev_max"] > 0 and 12 << 20 < groups["/plug"]["current"] <= 16 << 20, groups["/plug"]
+assert groups["/"]["current"] >= groups["/plug"]["current"], groups["/"]
+assert groups["/workers"]["max"] == str(1200 << 20) and groups["/workers"]["current"] == 0, groups["/workers"]
+EOF
+
+# Who is called python* belongs to a group.
+KMM_MEMCG='py:max=40M,comm=python*' told comm 'MemoryError' $python -c '
+try:
+    x = [bytes(100000) for _ in range(1000)]
+    print(len(x))
+except MemoryError:
+    print("MemoryError")'
+
+# The quota of the process, absolute and as a share; without it the same program has enough.
+quota='
+try:
+    x = bytearray(200 << 20)
+    print(len(x) >> 20)
+except MemoryError:
+    print("MemoryError")'
+told none 200 $python -c "$quota"
+KMM_MEMORY_MAX=100M told quota MemoryError $python -c "$quota"
+KMM_MEMORY_MAX=50% told share 200 $python -c "$quota"
+KMM_MEMORY_MAX=auto told auto 200 $python -c "$quota"
+
+# A rule that makes no sense: one line, and the program runs.
+for bad in 'plug:max=1x' 'plug' 'plug:' 'plug:max=64M,colour=red' '/:max=1M' "@$tmp/nothing"; do
+	KMM_MEMCG=$bad LD_PRELOAD=$lib $python -c 'print(1)' >"$tmp/out" 2>"$tmp/err" || fail "\"$bad\": status $?"
+	[ "$(cat "$tmp/out")" = 1 ] || fail "\"$bad\": the program did not run"
+	[ "$(grep -c '^kmm: .*KMM_MEMCG' "$tmp/err")" = 1 ] && [ "$(wc -l <"$tmp/err")" = 1 ] || fail "\"$bad\": $(cat "$tmp/err")"
+done
+finish
