@@ -52,6 +52,7 @@
 
 #define NR_GROUPS     (1u << 16)
 #define SLAB_BYTES_MAX (MESH_PAGES_MAX * os_page_size)
+#define CANARY_TRIES	100
 #define MOVE_TRIES    64u
 #define VMA_SHARE     2u	/* of vm.max_map_count may be ours: one in so many */
 #define DEFAULT_MAX_MAP_COUNT 65530u
@@ -147,8 +148,22 @@ static int map_work_areas(void)
 	vm_unlock(mesh.scratch, size);
 	vm_advise(mesh.canary, os_page_size, MADV_NOHUGEPAGE);
 	vm_advise(mesh.canary, os_page_size, MADV_UNMERGEABLE);
-	*(volatile u64 *)mesh.canary = (uintptr_t)mesh.canary ^ os_clock_ns();
 	return vm_lock(mesh.canary, os_page_size);
+}
+
+/*
+ * Can the kernel tell whether the canary is ours alone? A child that is made between the write and the question makes it
+ * shared; as long as there are no frames it may be written again.
+ */
+static bool release_canary(void)
+{
+	bool alone = false;
+
+	for (unsigned tries = 0; tries < CANARY_TRIES && !alone; tries++) {
+		*(volatile u64 *)mesh.canary = (uintptr_t)mesh.canary ^ os_clock_ns();
+		alone = mesh_may_write();
+	}
+	return alone;
 }
 
 int mesh_open(void)
@@ -161,7 +176,7 @@ int mesh_open(void)
 	mesh.memfd = memfd_open("kmm-mesh");
 	mesh.pagemap = pagemap_open();
 	ret = mesh.uffd < 0 ? mesh.uffd : mesh.memfd < 0 ? mesh.memfd : mesh.pagemap < 0 ? mesh.pagemap : 0;
-	if (ret == 0 && !mesh_may_write())
+	if (ret == 0 && !release_canary())
 		ret = -EOPNOTSUPP;
 	if (ret == 0) {
 		mesh.max_vmas = max_map_count() / VMA_SHARE;
@@ -349,13 +364,16 @@ static int move_away(const struct batch *b, struct mesh_job *job)
 	return 0;
 }
 
-/* A page that has come to be shared with a child cannot be moved again, but copied. */
+/*
+ * A page that has come to be shared with a child cannot be moved again, but copied. Each is noted as it returns: to fill a
+ * child from where it is no more would have us wait for ourselves, since what is missing in scratch is a fault of ours.
+ */
 static void move_back(const struct batch *b, struct mesh_job *job)
 {
 	char *addr = page_address(job->slab), *from = scratch_of(b, job);
 
-	for (u64 away = job->moved; away; away &= away - 1) {
-		size_t off = (size_t)__builtin_ctzll(away) * os_page_size;
+	for (; job->moved; job->moved &= job->moved - 1) {
+		size_t off = (size_t)__builtin_ctzll(job->moved) * os_page_size;
 		int ret = (int)uffd_move(mesh.uffd, addr + off, from + off, os_page_size);
 
 		while (ret < 0 && ret != -EEXIST && ret != -ENOENT) {
@@ -363,7 +381,6 @@ static void move_back(const struct batch *b, struct mesh_job *job)
 			ret = uffd_copy(mesh.uffd, addr + off, from + off, os_page_size);
 		}
 	}
-	job->moved = 0;
 	uffd_unregister(mesh.uffd, addr, slab_size(job->slab));
 }
 

@@ -18,7 +18,7 @@
  *
  * Where meshing can work (userfaultfd with what lib/os/uffd.c asks for) it must have happened.
  *
- * modes: auto debug
+ * modes: auto lock debug
  */
 #include "../common/torture.h"
 
