@@ -38,8 +38,8 @@ bool scan_is_old(struct scan_control *sc, u32 since_ms, u32 max_age_ms);
 
 /*
  * Something that holds free memory (kernel: struct shrinker). scan does one slice; false: nothing more in this pass.
- * reap, if there is one, gives back whole free pages and takes no other trouble; it is called before a zone grows,
- * with no lock held. True if there were any.
+ * reap, if there is one, gives back whole free pages and takes no other trouble; with caches it takes those back, too, if they
+ * hold enough. It is called before a zone grows, with no lock held. True if there was anything.
  */
 struct shrinker {
 	const char *name;
@@ -67,7 +67,7 @@ void page_reporting_notify_free(struct zone *zone, u32 now_ms);
 
 /* One slice, of whoever is in turn. false: the pass is over. Kernel: shrink_node(). */
 bool shrink_slice(struct scan_control *sc);
-/* What every shrinker can reap. True if there was anything. */
+/* What every shrinker can reap, caches too or not. True if there was anything. */
 bool reap_all(bool caches);
 /*
  * Called without locks before a zone grows: caches are reaped, at a small share of the time. True if there was anything.

@@ -278,14 +278,14 @@ static u64 chain_bytes_beyond(const struct kmem_cache *s, unsigned chain_extra, 
 static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 {
 	const struct kmem_cache *s = cache_of(cls);
-	u64 managed = zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages;
-	u64 in_use = (managed - min(managed, nr_free_pages())) << PAGE_SHIFT;
-	unsigned capacity_max = clamp(SHEAF_GROWN_BYTES / s->size, (u32)s->sheaf_capacity, SHEAF_MAX_CAPACITY);
-	unsigned chain, capacity;
-	u64 bytes;
+	unsigned chain, capacity, capacity_max;
+	u64 bytes, managed, in_use;
 
 	if (!READ_ONCE(n->overflowed))
 		return;
+	managed = zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages;
+	in_use = (managed - min(managed, nr_free_pages())) << PAGE_SHIFT;
+	capacity_max = clamp(SHEAF_GROWN_BYTES / s->size, (u32)s->sheaf_capacity, SHEAF_MAX_CAPACITY);
 	mutex_lock(&n->lock, LOCK_node);	/* what follows is read under the lock, or threads add up */
 	n->overflowed = false;
 	chain = n->chain_extra;
