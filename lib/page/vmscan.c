@@ -275,6 +275,8 @@ void balance_growth(void)
 	}
 	for (int z = 0; z < MAX_NR_ZONES; z++)
 		balance_zone(&zones[z]);
+	resident = resident_pages(&zones[ZONE_BRK]) + resident_pages(&zones[ZONE_NORMAL]);
+	WRITE_ONCE(peak_resident, max(peak, resident));
 }
 
 /* --- the background thread ------------------------------------------------------------------------------------ */
