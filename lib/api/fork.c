@@ -94,7 +94,7 @@ static void atfork_child(void)
 	kmmd_reset_child();
 }
 
-void kmm_atfork_init(void)
+__resident void kmm_atfork_init(void)
 {
 	pthread_atfork(atfork_prepare, atfork_parent, atfork_child);
 }

@@ -44,21 +44,21 @@ struct topology {
 
 static const struct topology *topology;	/* NULL before hwloc */
 
-u32 topology_llc(unsigned cpu)
+__resident u32 topology_llc(unsigned cpu)
 {
 	const struct topology *t = smp_load_acquire(&topology);
 
 	return t != NULL && cpu < TOPOLOGY_MAX_CPUS ? t->llc[cpu] : 0;
 }
 
-u32 topology_core(unsigned cpu)
+__resident u32 topology_core(unsigned cpu)
 {
 	const struct topology *t = smp_load_acquire(&topology);
 
 	return t != NULL && cpu < TOPOLOGY_MAX_CPUS ? t->core[cpu] : cpu;
 }
 
-u32 topology_siblings(unsigned cpu, u32 *sib, u32 max)
+__resident u32 topology_siblings(unsigned cpu, u32 *sib, u32 max)
 {
 	const struct topology *t = smp_load_acquire(&topology);
 	u32 nr = 0, c;

@@ -366,7 +366,7 @@ static void parse_setting(const char *name)
 		warn_malformed(kp, equals + 1);
 }
 
-void parse_params(char *const *envp, bool secure)
+__resident void parse_params(char *const *envp, bool secure)
 {
 	if (secure || !envp)
 		return;

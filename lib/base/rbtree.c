@@ -328,7 +328,7 @@ static u32 black_nodes_above(const struct rb_node *node)
 	return n;
 }
 
-u32 rb_validate(const struct rb_root *root)
+__cold u32 rb_validate(const struct rb_root *root)
 {
 	const struct rb_node *node;
 	u32 nr = 0, black_height = 0;

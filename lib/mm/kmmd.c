@@ -85,7 +85,7 @@ static bool set_state(enum kmmd_state from, enum kmmd_state to)
 	return __atomic_compare_exchange_n(&kmmd_state, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-void kmmd_note_tasks(u32 nr)
+__resident void kmmd_note_tasks(u32 nr)
 {
 	if (nr >= 2 && smp_load_acquire(&kmmd_state) == KMMD_IDLE &&
 	    (kmm_params.kthread == KTHREAD_ALWAYS || reclaimable_bytes() >= KSWAPD_WORTH))
@@ -405,7 +405,7 @@ void kmmd_consider(const void *caller)
 	}
 }
 
-void kmmd_init(void)
+__resident void kmmd_init(void)
 {
 	main_tid = os_tid_word();
 }

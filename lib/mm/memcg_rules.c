@@ -443,7 +443,7 @@ static u64 process_limit(const char *name, u64 limit)
 	return PAGE_COUNTER_MAX;
 }
 
-void memcg_init(void)
+__resident void memcg_init(void)
 {
 	if (kmm_params.memory_max != LIMIT_NONE)
 		page_counter_set_max(&root_mem_cgroup.memory, process_limit("MEMORY_MAX", kmm_params.memory_max));

@@ -493,7 +493,7 @@ void for_each_vma(void (*fn)(const struct vm_area_struct *, void *), void *arg)
 	mutex_unlock(&mmap_lock, LOCK_mmap);
 }
 
-void mm_validate(void)
+__cold void mm_validate(void)
 {
 	const struct vm_area_struct *prev = NULL;
 	struct rb_node *node;

@@ -360,7 +360,7 @@ static size_t count_node(unsigned home, unsigned colour)
 }
 
 /* Free objects in slabs: an upper bound of what their pages come to. */
-size_t count_slabs(void)
+__resident size_t count_slabs(void)
 {
 	size_t bytes = 0, gone = (nr_shrunk_pages() << PAGE_SHIFT) + mesh_view_bytes();
 	unsigned home;
@@ -422,7 +422,7 @@ bool shrink_slabs(struct scan_control *sc)
 
 /* --- before the heap grows ---------------------------------------------------------------------------------- */
 
-bool kmem_cache_reap(bool caches)
+__resident bool kmem_cache_reap(bool caches)
 {
 	bool any = false;
 

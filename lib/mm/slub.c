@@ -282,7 +282,7 @@ static bool in_free_block(pfn_t pfn)
 	return false;
 }
 
-void classify_address(const void *p, struct addr_info *info)
+__cold void classify_address(const void *p, struct addr_info *info)
 {
 	struct vmap_area va;
 	struct page *page;
@@ -426,7 +426,7 @@ static void validate_slab(struct page *slab, void *arg)
 }
 
 /* Every object in a CPU's sheaves is one that its slab takes for allocated. */
-static void validate_slot(unsigned cpu, unsigned cls, unsigned slot)
+static __cold void validate_slot(unsigned cpu, unsigned cls, unsigned slot)
 {
 	void **top = *percpu_slot(cpu, slot);
 	struct addr_info info;
@@ -450,7 +450,7 @@ void for_each_slab(void (*fn)(struct page *slab, void *arg), void *arg)
 				fn(pfn_to_page(pfn), arg);
 }
 
-void slab_validate_all(void)
+__cold void slab_validate_all(void)
 {
 	static struct slab_sums sums;
 	struct slabinfo si;

@@ -115,7 +115,7 @@ static __cold struct task_struct *make_current(void)
 	return task;
 }
 
-struct task_struct *current_task(void)
+__resident struct task_struct *current_task(void)
 {
 	return likely(current != NULL) ? current : make_current();
 }

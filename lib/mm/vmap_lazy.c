@@ -239,7 +239,7 @@ size_t purge_vmap_area_lazy(u64 max_age_ms)
 
 /* --- by the background thread, a slice at a time ------------------------------------------------------- */
 
-size_t vmap_lazy_bytes(void)
+__resident size_t vmap_lazy_bytes(void)
 {
 	return READ_ONCE(vmap.stat.lazy_bytes);
 }

@@ -49,7 +49,7 @@ static inline size_t subtree_max(const struct rb_node *node)
 	return node != NULL ? to_range(node)->subtree_max_size : 0;
 }
 
-static bool augment_range(struct rb_node *node)
+static __resident bool augment_range(struct rb_node *node)
 {
 	struct vmap_range *r = to_range(node);
 	size_t largest = max(range_size(r), max(subtree_max(node->left), subtree_max(node->right)));
@@ -217,7 +217,7 @@ void __free_vmap_range(struct vmap_space *space, uintptr_t start, size_t size)
 	insert_range(space, next);
 }
 
-int vmap_space_init(struct vmap_space *space, uintptr_t start, uintptr_t end)
+__resident int vmap_space_init(struct vmap_space *space, uintptr_t start, uintptr_t end)
 {
 	struct vmap_range *r = metapool_alloc(&range_pool);
 

@@ -86,7 +86,7 @@ int os_kthread_begin(const char *name)
 	return (int)raw_syscall3(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE);
 }
 
-u32 *os_tid_word(void)
+__resident u32 *os_tid_word(void)
 {
 	u32 *word = NULL;
 

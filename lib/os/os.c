@@ -139,7 +139,7 @@ void os_close(int fd)
 	raw_syscall1(SYS_close, fd);
 }
 
-ssize_t os_read_file(const char *path, char *buf, size_t size)
+__cold ssize_t os_read_file(const char *path, char *buf, size_t size)
 {
 	int fd = os_open(path, O_RDONLY, 0);
 	size_t done = 0;
@@ -182,7 +182,7 @@ static ssize_t write_to_programs_stderr(const char *buf, size_t len)
 	return ret;
 }
 
-static ssize_t console_to_stderr(const char *buf, size_t len)
+static __cold ssize_t console_to_stderr(const char *buf, size_t len)
 {
 	if (READ_ONCE(private_tid) && READ_ONCE(private_tid) == os_gettid())
 		return write_to_programs_stderr(buf, len);

@@ -250,7 +250,7 @@ void __free_range(struct zone *zone, pfn_t start, u32 nr, u32 stamp_ms, bool rep
 		__free_one_page(zone, start, o, stamp_ms, left && right);
 }
 
-static void validate_block(struct zone *zone, pfn_t pfn, unsigned order, int mt)
+static __cold void validate_block(struct zone *zone, pfn_t pfn, unsigned order, int mt)
 {
 	const struct page *page = pfn_to_page(pfn);
 	pfn_t buddy = pfn ^ 1u << order;
@@ -262,7 +262,7 @@ static void validate_block(struct zone *zone, pfn_t pfn, unsigned order, int mt)
 		BUG_ON(page_is_buddy(buddy, order, page->flags & PG_reported));
 }
 
-void buddy_validate(struct zone *zone)
+__cold void buddy_validate(struct zone *zone)
 {
 	u64 free = 0, reported = 0;
 

@@ -41,7 +41,7 @@ struct report_batch {
 
 static u32 last_pass_ms;
 
-u64 resident_free_pages(const struct zone *zone)
+__resident u64 resident_free_pages(const struct zone *zone)
 {
 	u64 reported = READ_ONCE(zone->reported_pages), free = READ_ONCE(zone->free_pages);
 
@@ -141,7 +141,7 @@ static void report_by_age(struct zone *zone, u32 now_ms)
 }
 
 /* Cheap when nothing is due; one thread at a time by the exchange of last_pass_ms. */
-void page_reporting_notify_free(struct zone *zone, u32 now_ms)
+__resident void page_reporting_notify_free(struct zone *zone, u32 now_ms)
 {
 	u32 last = READ_ONCE(last_pass_ms);
 	u64 decay = READ_ONCE(kmm_params.decay_ms);
