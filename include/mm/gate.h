@@ -18,5 +18,10 @@ bool gate_is_inside(void);	/* this thread; for assertions */
 void gate_close(void);		/* at-fork prepare */
 void gate_open(void);		/* parent */
 void gate_reset_child(void);	/* child: nobody else exists */
+/*
+ * Waits until every thread that was inside has been outside; false: one stays there, after a second. Not from inside.
+ * Kernel: synchronize_rcu(), for what is looked at inside the gate.
+ */
+bool gate_synchronize(void);
 
 #endif

@@ -34,6 +34,8 @@ u32 calculate_high_delay(u64 usage, u64 high, u64 nr_pages);
  */
 int register_memcg_shrinker(u32 memcg_id, size_t (*shrink)(size_t bytes, void *arg), void *arg);
 int unregister_memcg_shrinker(int nr);		/* -ENOENT. Waits until nobody is in it, but for the caller */
+/* In a child of fork nobody is in one but perhaps the caller. */
+void memcg_shrinkers_reset_child(void);
 
 /* The policy of the group that an allocation of bytes does not fit into. true: try again. oom_kill.c */
 bool out_of_memory(struct mem_cgroup *over, size_t bytes);

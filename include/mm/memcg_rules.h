@@ -25,6 +25,11 @@ void memcg_enable(void);
 
 /* Adds what a rule says of its group, which is made if need be. 0 or -errno. Inside the gate. */
 int memcg_apply_rule(const struct memcg_rule *rule);
+/*
+ * Colours of removed groups that hold nothing any more are free again; how many. Outside the gate, cgroup lock held. Waits
+ * until everybody has left the gate.
+ */
+u32 memcg_reap(void);
 /* memcg lock held: no rule leads to the group any more. */
 void __memcg_forget_rules(const struct mem_cgroup *memcg);
 
@@ -37,10 +42,13 @@ __cold u32 memcg_assign_thread(void);
 u32 memcg_word_of_caller(const void *caller);
 /* On slow paths, outside the gate: has the thread been moved, or got another name? */
 void memcg_recheck_thread(void);
-/* The thread's allocations are charged to colour from now on. pinned: whatever its name is. */
-void memcg_attach_current(unsigned colour, bool pinned);
-/* Another thread, which moves when it next meets a slow path. 0 or -ESRCH. */
-int memcg_attach_task(int tid, unsigned colour);
+/* A new thread, before anything else: it is where its creator was, if that is still there. */
+void memcg_begin_thread(u32 id);
+/*
+ * A thread is in that group from now on, whatever its name is. tid 0: the caller; another one moves when it next meets a slow
+ * path. 0, -ENOENT (group), -ESRCH (thread), -ENOMEM.
+ */
+int memcg_attach(u32 id, int tid);
 
 /* What is added to a class: 0 where there are no groups. */
 static inline unsigned memcg_slot_bits(const void *caller)

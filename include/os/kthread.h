@@ -5,14 +5,17 @@
 
 #include "base/types.h"
 #include <pthread.h>
+#include <threads.h>
 
 typedef int (*pthread_create_fn)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+typedef int (*thrd_create_fn)(thrd_t *, thrd_start_t, void *);
 
 /* CPUs that the calling thread may run on; at least 1. */
 unsigned os_nr_cpus(void);
 
-/* libc's own pthread_create(), not one that is exported in front of it; NULL: there is none. Takes locks of ld.so. */
+/* libc's own, not those that are exported in front of them; NULL: there is none. Take locks of ld.so. */
 pthread_create_fn os_pthread_create(void);
+thrd_create_fn os_thrd_create(void);
 
 /*
  * Starts a detached thread with every signal blocked, by pthread_create, so that setuid() and friends reach it.

@@ -12,6 +12,7 @@
 
 #include "arch/percpu_ops.h"
 #include "base/memcg_spec.h"
+#include "page/memcg_thread.h"
 #include "page/page_counter.h"
 #include "page/percpu.h"
 #include "page/psi.h"
@@ -44,6 +45,7 @@ struct mem_cgroup {
 };
 
 extern struct mem_cgroup root_mem_cgroup;
+extern struct mutex cgroup_lock;	/* taken outside the gate */
 extern bool memcg_enabled;		/* there are groups besides the root, or there have been */
 
 static inline unsigned memcg_colour(const struct mem_cgroup *memcg)
@@ -67,6 +69,16 @@ struct mem_cgroup *__mem_cgroup_from_path(const char *path, size_t len);
 struct mem_cgroup *__mem_cgroup_create(struct mem_cgroup *parent, const char *name, size_t len, int *err);
 /* -EBUSY: it has groups below it. The caller has seen to it that no thread is in it. */
 int __mem_cgroup_remove(struct mem_cgroup *memcg);
+bool mem_cgroup_is_online(unsigned colour);		/* there, and not removed */
+/*
+ * Removed groups that hold nothing any more: finds them, how many, and gives their colours to others. The caller lets
+ * everybody leave the gate before and in between.
+ */
+struct memcg_set {
+	u64 bits[NR_COLOURS / 64];
+};
+u32 __mem_cgroup_find_empty(struct memcg_set *empty);
+void __mem_cgroup_forget(const struct memcg_set *empty);
 /* Is it memcg, or below it? */
 bool mem_cgroup_is_descendant(const struct mem_cgroup *child, const struct mem_cgroup *memcg);
 size_t mem_cgroup_path(const struct mem_cgroup *memcg, char *buf, size_t size);
@@ -93,32 +105,14 @@ void memcg_count_event(struct mem_cgroup *memcg, enum memcg_event event);	/* the
 void memcg_limits_changed(struct mem_cgroup *memcg);
 void memcg_reset_child(void);
 
-/* --- the calling thread ---------------------------------------------------------------------------------- */
-
-/* A colour as it is added to a class: in bits 8-15, and bit 0 says that it is set. */
-#define MEMCG_ASSIGNED 1u
-#define MEMCG_COLOUR_BITS 0xff00u
-static inline u32 memcg_word(unsigned colour)
+/* Inside the gate: the slot, but the calling thread's group's if its own has just been removed (rules by library). */
+static inline unsigned memcg_online_slot(unsigned slot)
 {
-	return colour << MAP_COLOUR_SHIFT | MEMCG_ASSIGNED;
-}
+	unsigned bits = slot & MEMCG_COLOUR_BITS;
 
-struct memcg_thread {
-	u32 word;		/* the thread's group, 0: not known yet */
-	u32 active;		/* charged instead while it is set. Kernel: set_active_memcg() */
-	u32 failed;		/* word of the group whose max the last charge that failed was over, 0: none */
-	u32 over_high;		/* pages charged over some high since the thread was last made to pay */
-	u32 emergency;		/* pages of reserves that it may use (mm/oom_kill.c) */
-	bool refused;		/* since its last charge that succeeded */
-};
-extern __thread struct memcg_thread memcg_thread __initial_exec;
-
-/* The colour that the calling thread's allocations are charged to. */
-static inline unsigned memcg_charging_colour(void)
-{
-	u32 word = memcg_thread.active ? memcg_thread.active : memcg_thread.word;
-
-	return (word & MEMCG_COLOUR_BITS) >> MAP_COLOUR_SHIFT;
+	if (likely(!bits || mem_cgroup_is_online(bits >> MAP_COLOUR_SHIFT)))
+		return slot;
+	return slot - bits + (memcg_thread.word & MEMCG_COLOUR_BITS);
 }
 
 #endif

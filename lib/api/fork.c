@@ -12,6 +12,7 @@
 #include "api/malloc.h"
 #include "mm/gate.h"
 #include "mm/kmmd.h"
+#include "mm/memcg_reclaim.h"
 #include "mm/mm_struct.h"
 #include "page/memblock.h"
 #include "page/memcontrol.h"
@@ -91,6 +92,7 @@ static void atfork_child(void)
 	fork_undo(gate_reset_child);
 	tasks_reset_child();
 	memcg_reset_child();
+	memcg_shrinkers_reset_child();
 	kmmd_reset_child();
 }
 

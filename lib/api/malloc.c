@@ -25,7 +25,7 @@
 
 struct next_allocator next_allocator;
 
-static bool booted(void)
+static __always_inline bool booted(void)
 {
 	return likely(nr_percpu_areas() != 0);
 }
@@ -33,13 +33,14 @@ static bool booted(void)
 /* Large blocks charge the thread's group; where a library has one, that for as long as this takes. */
 void *kmalloc_large_from(size_t n, size_t align, bool *zeroed, const void *caller)
 {
+	u32 outer = memcg_thread.active;	/* of an allocation that a shrinker or a call-back interrupts */
 	void *p;
 
 	if (likely(!memcg_enabled))
 		return kmalloc_large(n, align, zeroed);
 	memcg_thread.active = memcg_slot_bits(caller) | MEMCG_ASSIGNED;
 	p = kmalloc_large(n, align, zeroed);
-	memcg_thread.active = 0;
+	memcg_thread.active = outer;
 	return p;
 }
 
@@ -54,7 +55,7 @@ static void *malloc_large(size_t n, const void *caller)
 	return p;
 }
 
-void *malloc_slowpath(size_t n, const void *caller)
+static __cold void *malloc_slowest(size_t n, const void *caller)
 {
 	unsigned cls;
 	void *p;
@@ -71,7 +72,7 @@ void *malloc_slowpath(size_t n, const void *caller)
 	if (n > KMALLOC_MAX_SIZE)
 		return malloc_large(n, caller);
 	cls = kmalloc_class(n);
-	if (unlikely(memcg_enabled)) {		/* size_index sends every call here: the other half of the fast path */
+	if (unlikely(memcg_enabled)) {
 		cls |= memcg_slot_bits(caller);
 		p = this_cpu_pop(cls);
 		if (likely(p))
@@ -83,6 +84,20 @@ void *malloc_slowpath(size_t n, const void *caller)
 	if (unlikely(kmmd_wanted))
 		kmmd_consider(caller);
 	return p;
+}
+
+/* Where there are groups, size_index sends every call here: the other half of the fast path. */
+__hot void *malloc_slowpath(size_t n, const void *caller)
+{
+	u32 word = memcg_thread.word;
+	void *p;
+
+	if (likely(word && n <= KMALLOC_MAX_SIZE && !memcg_has_libs)) {
+		p = this_cpu_pop(kmalloc_class(n) | (word & MEMCG_COLOUR_BITS));
+		if (likely(p))
+			return p;
+	}
+	return malloc_slowest(n, caller);
 }
 
 void free_slowpath(void *p, const void *caller)

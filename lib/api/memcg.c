@@ -5,7 +5,7 @@
  * Purpose: the doors to page/memcontrol.c and mm/memcg_rules.c, with names, numbers and errno. What is written to a
  * group's files is checked here, in whole, before anything changes; what they show is in memcg_show.c.
  *
- * Locks: memcg, inside the gate, for the tree. Reclaim runs outside of both.
+ * Locks: cgroup, outside the gate, for making and removing; memcg, inside of it, for the tree. Reclaim runs outside of all.
  *
  * Kernel counterpart: kernel/cgroup/cgroup.c (cgroup_mkdir, cgroup_rmdir, cgroup_attach_task), the cftypes of
  * mm/memcontrol.c (memory_max_write, memory_high_write, memory_reclaim).
@@ -52,7 +52,8 @@ struct mem_cgroup *memcg_by_id(int id)
 
 /* --- the tree ---------------------------------------------------------------------------------------------- */
 
-EXPORT_SYMBOL int kmm_memcg_create(const char *path)
+/* Its number or -errno. */
+static int create_group(const char *path)
 {
 	const char *slash, *name;
 	struct mem_cgroup *parent, *memcg = NULL;
@@ -70,7 +71,22 @@ EXPORT_SYMBOL int kmm_memcg_create(const char *path)
 	if (memcg)
 		id = (int)memcg->id;
 	unlock_tree();
-	return memcg ? id : fail(err);
+	return memcg ? id : -err;
+}
+
+EXPORT_SYMBOL int kmm_memcg_create(const char *path)
+{
+	int id;
+
+	kmm_boot();
+	if (gate_is_inside())
+		return fail(EBUSY);
+	mutex_lock(&cgroup_lock, LOCK_cgroup);
+	id = create_group(path);
+	if (id == -ENOSPC && memcg_reap())
+		id = create_group(path);
+	mutex_unlock(&cgroup_lock, LOCK_cgroup);
+	return id >= 0 ? id : fail(-id);
 }
 
 EXPORT_SYMBOL int kmm_memcg_find(const char *path)
@@ -86,40 +102,49 @@ EXPORT_SYMBOL int kmm_memcg_find(const char *path)
 	return memcg ? id : fail(ENOENT);
 }
 
-EXPORT_SYMBOL int kmm_memcg_remove(int id)
+static int remove_group(int id)
 {
-	struct mem_cgroup *memcg = memcg_by_id(id);
-	int err = 0;
+	struct mem_cgroup *memcg;
+	int err;
 
-	if (!memcg || !memcg->parent)
-		return fail(memcg ? EINVAL : ENOENT);
-	gate_enter();
-	drain_colour(memcg_colour(memcg));
-	memcg_lock();
-	if (__mem_cgroup_from_id((u32)id) != memcg)
+	lock_tree();
+	memcg = id >= 0 ? __mem_cgroup_from_id((u32)id) : NULL;
+	if (!memcg)
 		err = ENOENT;
+	else if (!memcg->parent)
+		err = EINVAL;
 	else if (nr_tasks_in_memcg(memcg_colour(memcg)))
 		err = EBUSY;
 	else
 		err = -__mem_cgroup_remove(memcg);
 	if (!err)
 		__memcg_forget_rules(memcg);
-	memcg_unlock();
-	gate_leave();
+	unlock_tree();
+	return err;
+}
+
+EXPORT_SYMBOL int kmm_memcg_remove(int id)
+{
+	int err;
+
+	kmm_boot();
+	if (gate_is_inside())
+		return fail(EBUSY);
+	mutex_lock(&cgroup_lock, LOCK_cgroup);
+	err = remove_group(id);
+	if (!err)
+		memcg_reap();
+	mutex_unlock(&cgroup_lock, LOCK_cgroup);
 	return err ? fail(err) : 0;
 }
 
 EXPORT_SYMBOL int kmm_memcg_attach(int id, int tid)
 {
-	struct mem_cgroup *memcg = memcg_by_id(id);
+	int ret;
 
-	if (!memcg)
-		return fail(ENOENT);
-	if (tid == 0)
-		memcg_attach_current(memcg_colour(memcg), true);
-	else if (memcg_attach_task(tid, memcg_colour(memcg)) != 0)
-		return fail(ESRCH);
-	return 0;
+	kmm_boot();
+	ret = id >= 0 ? memcg_attach((u32)id, tid) : -ENOENT;
+	return ret ? fail(-ret) : 0;
 }
 
 EXPORT_SYMBOL int kmm_memcg_current(void)
@@ -127,7 +152,7 @@ EXPORT_SYMBOL int kmm_memcg_current(void)
 	kmm_boot();
 	if (memcg_enabled)
 		memcg_recheck_thread();
-	return (int)mem_cgroup_from_colour((memcg_thread.word & MEMCG_COLOUR_BITS) >> MAP_COLOUR_SHIFT)->id;
+	return (int)mem_cgroup_from_colour(memcg_word_colour(memcg_thread.word))->id;
 }
 
 /* --- limits ------------------------------------------------------------------------------------------------ */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pthread.c - pthread_create(), so that a thread begins in the memory group of the one that creates it.
+ * pthread.c - pthread_create() and C11's thrd_create(), so that a thread begins in the memory group of the one that creates it.
  *
  * Purpose: nobody else tells a new thread who its creator was. As long as there are no groups the call goes straight on to
- * libc's; otherwise a small record takes the creator's group to the new thread, which frees it before anything else.
+ * libc's; otherwise a small record takes the creator's group to the new thread, which frees it before anything else. A
+ * group that has been removed in between is not entered; the thread begins in the root.
  *
- * Fast and slow path: libc's function is looked up at the first call and kept (os/kthread.c).
+ * Fast and slow path: libc's functions are looked up at the first call and kept (os/kthread.c).
  *
  * Kernel counterpart: kernel/fork.c, cgroup_fork().
  */
@@ -15,21 +16,51 @@
 #include "os/kthread.h"
 #include <errno.h>
 #include <pthread.h>
+#include <threads.h>
 
 struct thread_start {
-	void *(*fn)(void *);
+	union {
+		void *(*posix)(void *);
+		thrd_start_t c11;
+	} fn;
 	void *arg;
-	u32 word;
+	u32 memcg_id;
 };
 
-/* Cancellation and pthread_exit() unwind through here. */
-static void *begin_thread(void *arg)
+/* NULL: no memory. */
+static struct thread_start *new_start(void *arg)
+{
+	struct thread_start *start = kmm_malloc_internal(sizeof(*start));
+
+	if (likely(start)) {
+		start->arg = arg;
+		start->memcg_id = mem_cgroup_from_colour(memcg_word_colour(memcg_thread.word))->id;
+	}
+	return start;
+}
+
+static struct thread_start begin(void *arg)
 {
 	struct thread_start start = *(struct thread_start *)arg;
 
-	memcg_thread.word = start.word;
+	memcg_begin_thread(start.memcg_id);
 	kmm_free_internal(arg);
-	return start.fn(start.arg);
+	return start;
+}
+
+/* Cancellation and pthread_exit() unwind through here. */
+static void *begin_posix(void *arg)
+{
+	struct thread_start start = begin(arg);
+
+	return start.fn.posix(start.arg);
+}
+
+static int begin_c11(void *arg)
+{
+	struct thread_start start = begin(arg);
+
+	return start.fn.c11(start.arg);
 }
 
 EXPORT_SYMBOL int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
@@ -42,12 +73,32 @@ EXPORT_SYMBOL int pthread_create(pthread_t *thread, const pthread_attr_t *attr, 
 		return EAGAIN;
 	if (likely(!memcg_enabled))
 		return create(thread, attr, fn, arg);
-	start = kmm_malloc_internal(sizeof(*start));
+	start = new_start(arg);
 	if (unlikely(!start))
 		return EAGAIN;
-	*start = (struct thread_start){ fn, arg, memcg_thread.word };
-	ret = create(thread, attr, begin_thread, start);
+	start->fn.posix = fn;
+	ret = create(thread, attr, begin_posix, start);
 	if (ret)
+		kmm_free_internal(start);
+	return ret;
+}
+
+EXPORT_SYMBOL int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
+{
+	thrd_create_fn create = os_thrd_create();
+	struct thread_start *start;
+	int ret;
+
+	if (unlikely(!create))
+		return thrd_error;
+	if (likely(!memcg_enabled))
+		return create(thread, fn, arg);
+	start = new_start(arg);
+	if (unlikely(!start))
+		return thrd_nomem;
+	start->fn.c11 = fn;
+	ret = create(thread, begin_c11, start);
+	if (ret != thrd_success)
 		kmm_free_internal(start);
 	return ret;
 }

@@ -27,6 +27,8 @@
 #include "os/os.h"
 #include "page/percpu.h"
 
+#define SYNCHRONIZE_MS 1000u	/* a handler that forks on top of a slow path would wait for the waiter */
+
 enum { OPEN, CLOSING, SEALED };
 static u32 closed;
 static uintptr_t owner;			/* thread pointer of the forking thread */
@@ -134,6 +136,23 @@ void gate_open(void)
 	__atomic_store_n(&closed, OPEN, __ATOMIC_SEQ_CST);
 	futex_wake(&closed, INT32_MAX);
 	mutex_unlock(&fork_mutex, LOCK_slowpath_gate);
+}
+
+bool gate_synchronize(void)
+{
+	u64 end = os_clock_ms() + SYNCHRONIZE_MS;
+	bool outside;
+
+	mutex_lock(&fork_mutex, LOCK_slowpath_gate);
+	owner = self();
+	__atomic_store_n(&closed, CLOSING, __ATOMIC_SEQ_CST);
+	while (!(outside = nr_inside() == 0) && os_clock_ms() < end)
+		os_yield();
+	owner = 0;
+	__atomic_store_n(&closed, OPEN, __ATOMIC_SEQ_CST);
+	futex_wake(&closed, INT32_MAX);
+	mutex_unlock(&fork_mutex, LOCK_slowpath_gate);
+	return outside;
 }
 
 void gate_reset_child(void)

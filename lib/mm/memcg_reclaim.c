@@ -43,7 +43,7 @@ static struct memcg_shrinker {
 	u32 memcg_id;
 	u32 nr_inside;
 } shrinkers[NR_SHRINKERS];
-static __thread bool shrinking __initial_exec;
+static __thread int inside __initial_exec;	/* the entry that this thread is in, 0: none, counted from 1 */
 
 int register_memcg_shrinker(u32 memcg_id, size_t (*shrink)(size_t bytes, void *arg), void *arg)
 {
@@ -74,7 +74,7 @@ int unregister_memcg_shrinker(int nr)
 	shrinkers[nr].shrink = NULL;
 	memcg_unlock();
 	gate_leave();
-	while (found && __atomic_load_n(&shrinkers[nr].nr_inside, __ATOMIC_ACQUIRE) > shrinking)
+	while (found && __atomic_load_n(&shrinkers[nr].nr_inside, __ATOMIC_ACQUIRE) > (inside == nr + 1))
 		os_yield();
 	return found ? 0 : -ENOENT;
 }
@@ -102,16 +102,22 @@ static void call_shrinkers(const struct mem_cgroup *memcg, size_t bytes)
 {
 	struct memcg_shrinker copy;
 
-	if (shrinking)		/* one of them allocates */
+	if (inside)		/* one of them allocates */
 		return;
-	shrinking = true;
 	for (int i = 0; i < NR_SHRINKERS; i++) {
 		if (!READ_ONCE(shrinkers[i].shrink) || !hold_shrinker(i, memcg, &copy))
 			continue;
+		inside = i + 1;
 		copy.shrink(bytes, copy.arg);
+		inside = 0;
 		__atomic_sub_fetch(&shrinkers[i].nr_inside, 1, __ATOMIC_RELEASE);
 	}
-	shrinking = false;
+}
+
+void memcg_shrinkers_reset_child(void)
+{
+	for (int i = 0; i < NR_SHRINKERS; i++)
+		shrinkers[i].nr_inside = inside == i + 1;
 }
 
 /* --- reclaim ------------------------------------------------------------------------------------------------ */
@@ -133,7 +139,7 @@ static enum protection protection_of(const struct mem_cgroup *m, const struct me
 {
 	enum protection p = UNPROTECTED;
 
-	for (; m != memcg; m = m->parent) {
+	for (; m && m != memcg; m = m->parent) {
 		if (READ_ONCE(m->memory.usage) <= READ_ONCE(m->memory.min))
 			return PROTECTED_MIN;
 		if (READ_ONCE(m->memory.usage) <= READ_ONCE(m->memory.low))
@@ -255,7 +261,7 @@ void __memcg_handle_over_high(void)
 	if (gate_is_inside())
 		return;
 	memcg_thread.over_high = 0;
-	memcg = mem_cgroup_from_colour(memcg_charging_colour());
+	memcg = mem_cgroup_from_colour(memcg_thread.over_colour);
 	worst = memcg ? worst_over_high(memcg, nr, &delay) : NULL;
 	if (!worst)
 		return;

@@ -12,7 +12,7 @@
  *
  * Libraries. ranges holds what is known of the objects that callers lay in: start, end, word (0: no rule names it). An
  * address that is in none is looked up with _dl_find_object(), which takes no lock. As objects may be closed and others
- * opened in their place, everything is forgotten every RANGES_MS. The table is written under the memcg lock and read
+ * opened in their place, everything is forgotten every RANGES_MS, on slow paths and every LOOKUPS calls. The table is written under the memcg lock and read
  * without: a reader that meets a change may charge one allocation to another group that exists.
  *
  * Cost. Without groups none: malloc's fast path does not ask. memcg_enable() points its table of classes to class 0, so
@@ -39,6 +39,7 @@
 #define NR_PATTERNS	128
 #define NR_RANGES	64
 #define RANGES_MS	100u
+#define LOOKUPS		4096u		/* by library, after which a thread sees to it that they are forgotten */
 #define COMM_FIRST_MS	1u
 #define COMM_LAST_MS	256u
 #define HEADROOM_MIN	MIB(16)		/* "auto" leaves this to stacks, code and metadata, or a sixteenth */
@@ -63,10 +64,28 @@ static u32 __match_pattern(const struct pattern *p, u32 nr, const char *name)
 	return 0;
 }
 
+/* The caller is in that group from now on. memcg lock held: nobody removes it meanwhile. */
+static void __enter(struct task_struct *task, const struct mem_cgroup *memcg)
+{
+	WRITE_ONCE(task->memcg, memcg_colour(memcg));
+	memcg_thread.word = memcg_word(memcg_colour(memcg));
+}
+
+/* memcg lock held. home: where the thread was created. */
+static void __begin(struct task_struct *task, const struct mem_cgroup *home)
+{
+	task->memcg_known = true;
+	task->memcg_home = home->id;
+	task->comm_due_ms = (u32)os_clock_ms();
+	task->comm_step_ms = 0;
+	__enter(task, home);
+}
+
 /* The thread's name may have been given, or changed, since the last look. */
 static void check_comm(struct task_struct *task)
 {
 	u32 now = (u32)os_clock_ms(), word;
+	struct mem_cgroup *memcg;
 	char comm[16] = "";
 
 	if ((s32)(now - task->comm_due_ms) < 0)
@@ -74,29 +93,37 @@ static void check_comm(struct task_struct *task)
 	os_comm(comm);
 	memcg_lock();
 	word = __match_pattern(comms, nr_comms, comm);
+	memcg = word ? mem_cgroup_from_colour(memcg_word_colour(word)) : __mem_cgroup_from_id(task->memcg_home);
+	__enter(task, memcg ? memcg : &root_mem_cgroup);
 	memcg_unlock();
-	memcg_thread.word = word ? word : memcg_word(task->memcg_home);
 	task->comm_step_ms = clamp(task->comm_step_ms * 2, COMM_FIRST_MS, COMM_LAST_MS);
 	task->comm_due_ms = now + task->comm_step_ms;
 }
 
-static void __recheck_task(struct task_struct *task)
+static void take_wanted(struct task_struct *task)
 {
-	u32 wanted = __atomic_exchange_n(&task->memcg_wanted, 0, __ATOMIC_ACQUIRE);
+	u32 word;
 
-	if (!task->memcg_known) {		/* a new thread: where its creator was */
-		task->memcg_known = true;
-		task->memcg_home = (memcg_thread.word & MEMCG_COLOUR_BITS) >> MAP_COLOUR_SHIFT;
-		task->comm_due_ms = (u32)os_clock_ms();
-		task->comm_step_ms = 0;
-	}
-	if (wanted) {
-		memcg_thread.word = wanted;
+	memcg_lock();
+	word = __atomic_exchange_n(&task->memcg_wanted, 0, __ATOMIC_ACQUIRE);
+	if (word) {
+		__enter(task, mem_cgroup_from_colour(memcg_word_colour(word)));
 		task->memcg_pinned = true;
 	}
+	memcg_unlock();
+}
+
+static void recheck_task(struct task_struct *task)
+{
+	if (!task->memcg_known) {
+		memcg_lock();
+		__begin(task, mem_cgroup_from_colour(memcg_word_colour(memcg_thread.word)));
+		memcg_unlock();
+	}
+	if (READ_ONCE(task->memcg_wanted))
+		take_wanted(task);
 	if (!task->memcg_pinned && READ_ONCE(nr_comms))
 		check_comm(task);
-	WRITE_ONCE(task->memcg, (memcg_thread.word & MEMCG_COLOUR_BITS) >> MAP_COLOUR_SHIFT);
 }
 
 static void forget_ranges(void);
@@ -110,7 +137,7 @@ void memcg_recheck_thread(void)
 	gate_enter();
 	task = current_task();
 	if (task)
-		__recheck_task(task);
+		recheck_task(task);
 	if (READ_ONCE(memcg_has_libs))
 		forget_ranges();
 	gate_leave();
@@ -125,25 +152,55 @@ u32 memcg_assign_thread(void)
 	return memcg_thread.word;
 }
 
-void memcg_attach_current(unsigned colour, bool pinned)
+void memcg_begin_thread(u32 id)
 {
 	struct task_struct *task;
+	struct mem_cgroup *home;
 
 	gate_enter();
 	task = current_task();
-	memcg_thread.word = memcg_word(colour);
+	memcg_thread.word = memcg_word(0);
 	if (task) {
-		task->memcg_known = true;
-		task->memcg_pinned = pinned;
-		WRITE_ONCE(task->memcg_wanted, 0);
-		WRITE_ONCE(task->memcg, colour);
+		memcg_lock();
+		home = __mem_cgroup_from_id(id);
+		__begin(task, home ? home : &root_mem_cgroup);
+		memcg_unlock();
 	}
 	gate_leave();
 }
 
-int memcg_attach_task(int tid, unsigned colour)
+static int __attach_current(struct task_struct *task, const struct mem_cgroup *memcg)
 {
-	return task_want_memcg(tid, memcg_word(colour)) ? 0 : -ESRCH;
+	if (!task)
+		return -ENOMEM;
+	if (!task->memcg_known)
+		__begin(task, memcg);
+	task->memcg_pinned = true;
+	task->memcg_wanted = 0;
+	__enter(task, memcg);
+	return 0;
+}
+
+int memcg_attach(u32 id, int tid)
+{
+	bool self = tid == 0 || tid == os_gettid();
+	struct task_struct *task;
+	struct mem_cgroup *memcg;
+	int ret;
+
+	gate_enter();
+	task = self ? current_task() : NULL;
+	memcg_lock();
+	memcg = __mem_cgroup_from_id(id);
+	if (!memcg)
+		ret = -ENOENT;
+	else if (self)
+		ret = __attach_current(task, memcg);
+	else
+		ret = task_want_memcg(tid, memcg_word(memcg_colour(memcg))) ? 0 : -ESRCH;
+	memcg_unlock();
+	gate_leave();
+	return ret;
 }
 
 /* --- libraries ----------------------------------------------------------------------------------------------- */
@@ -239,10 +296,13 @@ static __cold u32 look_up_caller(const void *caller)
 
 u32 memcg_word_of_caller(const void *caller)
 {
-	u32 nr = smp_load_acquire(&nr_ranges), word = memcg_thread.word, lib;
+	u32 nr, word = memcg_thread.word, lib;
 
 	if (unlikely(!word))
 		word = memcg_assign_thread();
+	if (unlikely(++memcg_thread.lookups % LOOKUPS == 0))
+		memcg_recheck_thread();		/* a thread may live without slow paths */
+	nr = smp_load_acquire(&nr_ranges);
 	for (u32 i = 0; i < nr; i++) {
 		if ((uintptr_t)caller < READ_ONCE(ranges[i].start) || (uintptr_t)caller >= READ_ONCE(ranges[i].end))
 			continue;
@@ -311,6 +371,31 @@ struct mem_cgroup *__mem_cgroup_make(struct mem_cgroup *parent, const char *path
 		memcg = used < sizeof(own) ? __mem_cgroup_from_path(own + 1, used - 1) : NULL;
 	}
 	return memcg && slash ? __mem_cgroup_make(memcg, slash + 1, len - name - 1, err) : memcg;
+}
+
+u32 memcg_reap(void)
+{
+	struct memcg_set empty;
+	u32 nr;
+
+	if (!gate_synchronize())
+		return 0;
+	gate_enter();
+	for_each_mem_cgroup(m)
+		if (!m->online)
+			drain_colour(memcg_colour(m));
+	memcg_lock();
+	nr = __mem_cgroup_find_empty(&empty);
+	memcg_unlock();
+	gate_leave();
+	if (!nr || !gate_synchronize())
+		return 0;
+	gate_enter();
+	memcg_lock();
+	__mem_cgroup_forget(&empty);
+	memcg_unlock();
+	gate_leave();
+	return nr;
 }
 
 static int __add_pattern(struct pattern *p, u32 *nr, const char *text, u32 word)

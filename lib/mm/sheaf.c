@@ -385,6 +385,7 @@ static void *alloc_gated(unsigned cls)
 	gate_enter();
 	current_task();
 	free_deferred();
+	cls = memcg_online_slot(cls);
 	memcg_thread.failed = 0;
 	obj = refill_and_alloc(cls);
 	if (unlikely(!obj) && !memcg_thread.failed && try_to_free_pages(0))
@@ -405,7 +406,7 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 		return obj;
 	}
 	if (unlikely(gate_is_inside()))	/* a signal handler on top of a slow path */
-		return slab_alloc_nested(cls);
+		return slab_alloc_nested(memcg_online_slot(cls));
 	if (unlikely(memcg_enabled))
 		memcg_recheck_thread();
 	do

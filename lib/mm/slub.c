@@ -82,6 +82,7 @@ static void *kmalloc_large_gated(size_t size, size_t align, bool *zeroed)
 	gate_enter();
 	free_deferred();
 	memcg_thread.failed = 0;
+	memcg_thread.active = memcg_online_slot(memcg_thread.active);
 	p = __kmalloc_large(size, align, zeroed);
 	if (unlikely(!p) && !memcg_thread.failed && try_to_free_pages(0))
 		p = __kmalloc_large(size, align, zeroed);

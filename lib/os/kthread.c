@@ -44,16 +44,29 @@ unsigned os_nr_cpus(void)
 	return nr != 0 ? nr : 1;
 }
 
-pthread_create_fn os_pthread_create(void)
+static void *next_function(void **known, const char *name)
 {
-	static pthread_create_fn next;
-	pthread_create_fn fn = READ_ONCE(next);
+	void *fn = READ_ONCE(*known);
 
 	if (unlikely(!fn)) {
-		*(void **)&fn = dlsym(RTLD_NEXT, "pthread_create");
-		WRITE_ONCE(next, fn);
+		fn = dlsym(RTLD_NEXT, name);
+		WRITE_ONCE(*known, fn);
 	}
 	return fn;
+}
+
+pthread_create_fn os_pthread_create(void)
+{
+	static void *next;
+
+	return (pthread_create_fn)(uintptr_t)next_function(&next, "pthread_create");
+}
+
+thrd_create_fn os_thrd_create(void)
+{
+	static void *next;
+
+	return (thrd_create_fn)(uintptr_t)next_function(&next, "thrd_create");
 }
 
 int os_kthread_create(void *(*fn)(void *), void *arg)

@@ -18,10 +18,13 @@
  * is freed goes there first. So most charges touch one line of the CPU's own. What stocks hold is shown as used, by at
  * most 64 KiB a CPU. When a charge fails, the stocks below the group in its way are taken back, and it is tried again.
  *
- * Removal. A group that still holds memory stays, without a name, until that is freed; its colour is free again when the
- * next group is created.
+ * Removal. A group that still holds memory stays, without a name, until that is freed: nothing new is charged to it. Its
+ * colour may be used again when it holds nothing and nobody who is inside the gate can still have it in hand: whoever
+ * charges looks inside the gate whether the group is there (memcg_online_slot()), and goes up the tree inside the gate. So
+ * mm/memcg_rules.c lets everybody leave the gate before it looks for empty groups, and again before it forgets them.
  *
- * Locks. memcg for names and parents. Counters and stocks are atomics, since charging happens under other locks.
+ * Locks. memcg for names and parents; cgroup, outside of it, for the steps of a removal. Counters and stocks are atomics,
+ * since charging happens under other locks.
  *
  * Kernel counterpart and what differs. mm/memcontrol.c: try_charge_memcg, consume_stock, refill_stock, drain_all_stock.
  * Kernel objects are charged by object and byte there, here a slab belongs to one group. A stock there is one a CPU for
@@ -49,6 +52,7 @@ const char *const memcg_event_names[NR_MEMCG_EVENTS] = { "low", "high", "max", "
 struct mem_cgroup root_mem_cgroup = { .memory = UNLIMITED, .online = true };
 static struct mem_cgroup *groups[NR_COLOURS] = { &root_mem_cgroup };
 static struct mem_cgroup *storage[NR_COLOURS];	/* of each colour, once it has been used */
+struct mutex cgroup_lock;
 static struct mutex memcg_mutex;
 static u32 generation;
 bool memcg_enabled;
@@ -112,12 +116,13 @@ struct mem_cgroup *__mem_cgroup_from_path(const char *path, size_t len)
 
 size_t mem_cgroup_path(const struct mem_cgroup *memcg, char *buf, size_t size)
 {
+	const struct mem_cgroup *parent = READ_ONCE(memcg->parent);
 	size_t used = 0;
 
-	if (!memcg->parent)
+	if (!parent)
 		return (size_t)kmm_snprintf(buf, size, "/");
-	if (memcg->parent->parent)
-		used = mem_cgroup_path(memcg->parent, buf, size);
+	if (READ_ONCE(parent->parent))
+		used = mem_cgroup_path(parent, buf, size);
 	return used + (size_t)kmm_snprintf(buf + min(used, size), size - min(used, size), "/%s", memcg->name);
 }
 
@@ -132,34 +137,50 @@ static bool name_is_valid(const char *name, size_t len)
 	return true;
 }
 
-static bool __has_child(const struct mem_cgroup *memcg, bool online)
+static bool is_marked(const struct memcg_set *set, unsigned colour)
+{
+	return set->bits[colour / 64] >> (colour % 64) & 1;
+}
+
+/* Groups of the set are as good as gone. */
+static bool __has_child(const struct mem_cgroup *memcg, const struct memcg_set *gone)
 {
 	for_each_mem_cgroup(m)
-		if (m->parent == memcg && (m->online || !online))
+		if (m->parent == memcg && !is_marked(gone, memcg_colour(m)))
 			return true;
 	return false;
 }
 
-/* Removed groups whose last page is gone leave their colour to others; children before their parents. */
-static void __forget_empty_groups(void)
+/* Children before their parents. */
+u32 __mem_cgroup_find_empty(struct memcg_set *empty)
 {
-	for (bool again = true; again;) {
-		again = false;
+	u32 nr = 0, before;
+
+	*empty = (struct memcg_set){ { 0 } };
+	do {
+		before = nr;
 		for_each_mem_cgroup(m) {
-			if (m->online)
+			if (m->online || is_marked(empty, memcg_colour(m)))
 				continue;
 			drain_stocks(m);
-			if (READ_ONCE(m->memory.usage) || __has_child(m, false))
+			if (READ_ONCE(m->memory.usage) || __has_child(m, empty))
 				continue;
-			smp_store_release(&groups[memcg_colour(m)], NULL);
-			again = true;
+			empty->bits[memcg_colour(m) / 64] |= 1ull << (memcg_colour(m) % 64);
+			nr++;
 		}
-	}
+	} while (nr != before);
+	return nr;
+}
+
+void __mem_cgroup_forget(const struct memcg_set *empty)
+{
+	for (unsigned colour = 1; colour < NR_COLOURS; colour++)
+		if (is_marked(empty, colour))
+			smp_store_release(&groups[colour], NULL);
 }
 
 static int __free_colour(void)
 {
-	__forget_empty_groups();
 	for (unsigned colour = 1; colour < NR_COLOURS; colour++)
 		if (!groups[colour])
 			return (int)colour;
@@ -194,11 +215,20 @@ struct mem_cgroup *__mem_cgroup_create(struct mem_cgroup *parent, const char *na
 
 int __mem_cgroup_remove(struct mem_cgroup *memcg)
 {
-	if (!memcg->parent || __has_child(memcg, true))
+	if (!memcg->parent)
 		return -EBUSY;
-	WRITE_ONCE(memcg->online, false);
-	__forget_empty_groups();
+	for_each_mem_cgroup(m)
+		if (m->parent == memcg && m->online)
+			return -EBUSY;
+	smp_store_release(&memcg->online, false);
 	return 0;
+}
+
+bool mem_cgroup_is_online(unsigned colour)
+{
+	struct mem_cgroup *memcg = mem_cgroup_from_colour(colour);
+
+	return memcg && READ_ONCE(memcg->online);
 }
 
 void memcg_limits_changed(struct mem_cgroup *memcg)
@@ -288,12 +318,13 @@ static struct mem_cgroup *mem_cgroup_from_counter(struct page_counter *counter)
 }
 
 /* Pages were charged to the counters: was that over some high? */
-static void note_high(const struct mem_cgroup *memcg, u64 nr)
+static void note_high(const struct mem_cgroup *charged, u64 nr)
 {
-	for (; memcg; memcg = memcg->parent) {
+	for (const struct mem_cgroup *memcg = charged; memcg; memcg = memcg->parent) {
 		if (likely(READ_ONCE(memcg->memory.usage) <= READ_ONCE(memcg->memory.high)))
 			continue;
 		memcg_thread.over_high += (u32)nr;
+		memcg_thread.over_colour = memcg_colour(charged);
 		return;
 	}
 }

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memcg_thread.h - what a thread carries of memory groups: its own, and what charges have left to be done.
+ *
+ * Kernel: task_struct's objcg, memcg_nr_pages_over_high, memcg_in_oom, active_memcg.
+ */
+#ifndef KMM_PAGE_MEMCG_THREAD_H
+#define KMM_PAGE_MEMCG_THREAD_H
+
+#include "arch/percpu_ops.h"
+
+/* A colour as it is added to a class: in bits 8-15, and bit 0 says that it is set. */
+#define MEMCG_ASSIGNED 1u
+#define MEMCG_COLOUR_BITS 0xff00u
+static inline u32 memcg_word(unsigned colour)
+{
+	return colour << MAP_COLOUR_SHIFT | MEMCG_ASSIGNED;
+}
+
+static inline unsigned memcg_word_colour(u32 word)
+{
+	return (word & MEMCG_COLOUR_BITS) >> MAP_COLOUR_SHIFT;
+}
+
+struct memcg_thread {
+	u32 word;		/* the thread's group, 0: not known yet */
+	u32 active;		/* charged instead while it is set. Kernel: set_active_memcg() */
+	u32 lookups;		/* of callers' libraries */
+	u32 failed;		/* word of the group whose max the last charge that failed was over, 0: none */
+	u32 over_high;		/* pages charged over some high since the thread was last made to pay */
+	u32 over_colour;	/* of the group that they were charged to last */
+	u32 emergency;		/* pages of reserves that it may use (mm/oom_kill.c) */
+	bool refused;		/* since its last charge that succeeded */
+};
+extern __thread struct memcg_thread memcg_thread __initial_exec;
+
+/* The colour that the calling thread's allocations are charged to. */
+static inline unsigned memcg_charging_colour(void)
+{
+	u32 word = memcg_thread.active ? memcg_thread.active : memcg_thread.word;
+
+	return memcg_word_colour(word);
+}
+
+#endif
