@@ -22,6 +22,8 @@ static const struct command commands[] = {
 	  "start PROGRAM with libkmm.so as its allocator" },
 	{ "params", cmd_params, "[--format=text|markdown|man|json]",
 	  "list the settings (KMM_* in the environment, -o of kmm run)" },
+	{ "memcg", cmd_memcg, "[--bytes] [FILE]",
+	  "show the tree of memory groups of a statistics dump (KMM_STATS, text or JSON), by default of standard input" },
 };
 
 /* Where lib/base/printk.c writes to: in the library this is lib/os. */

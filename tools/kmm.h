@@ -26,6 +26,24 @@ __noreturn void die(enum kmm_exit status, const char *fmt, ...) __printf(2, 3);
 
 int cmd_run(int argc, char **argv);
 int cmd_params(int argc, char **argv);
+int cmd_memcg(int argc, char **argv);
+
+/* ---- dump.c: tables of a statistics dump, text or JSON ---- */
+
+#define DUMP_MAX_CELLS 64
+
+struct dump_cell {
+	const char *key, *value;
+};
+typedef void (*dump_row_fn)(const struct dump_cell *cell, unsigned nr, void *arg);
+
+/*
+ * Calls fn for each row of a section's table. text is cut up. How many; -ENOENT: there is no such table; -EINVAL: it is
+ * damaged.
+ */
+int for_each_dump_row(char *text, const char *section, const char *table, dump_row_fn fn, void *arg);
+/* "-": the row has no such cell. */
+const char *dump_value(const struct dump_cell *cell, unsigned nr, const char *key);
 
 /* ---- exec_file.c: what execve(2) would do with a file ---- */
 

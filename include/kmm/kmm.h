@@ -135,7 +135,8 @@ KMM_API int kmm_memcg_current(void);
 /*
  * The files of a group: "memory.current", "memory.peak", "memory.max", "memory.high", "memory.low", "memory.min",
  * "memory.events" (low high max oom oom_kill, those of groups below it included), "memory.stat" (of the group alone),
- * "memory.pressure", "memory.oom". In the kernel's format, sizes in bytes, "max" for no limit. At most size - 1 bytes and a
+ * "memory.pressure" (some: at least one thread waited for memory; full: and no other one asked for any), "memory.oom". In the
+ * kernel's format, sizes in bytes, "max" for no limit. At most size - 1 bytes and a
  * NUL are written; returns the length of the whole, or -1 with errno ENOENT (group or file).
  */
 KMM_API ssize_t kmm_memcg_read(int memcg, const char *file, char *buf, size_t size);

@@ -20,6 +20,14 @@ static inline void memcg_handle_over_high(void)
 	if (unlikely(memcg_thread.over_high != 0))
 		__memcg_handle_over_high();
 }
+extern u32 memcg_nr_stalled;		/* threads that wait now */
+/* On slow paths: while others wait, the calling thread is busy. */
+void __memcg_note_busy(void);
+static inline void memcg_note_busy(void)
+{
+	if (unlikely(READ_ONCE(memcg_nr_stalled)))
+		__memcg_note_busy();
+}
 /*
  * Gives back what the group and those below it cache, and asks the program's shrinkers for bytes more. Pages by which
  * usage fell. Kernel: try_to_free_mem_cgroup_pages().
@@ -35,7 +43,7 @@ u32 calculate_high_delay(u64 usage, u64 high, u64 nr_pages);
 int register_memcg_shrinker(u32 memcg_id, size_t (*shrink)(size_t bytes, void *arg), void *arg);
 int unregister_memcg_shrinker(int nr);		/* -ENOENT. Waits until nobody is in it, but for the caller */
 /* In a child of fork nobody is in one but perhaps the caller. */
-void memcg_shrinkers_reset_child(void);
+void memcg_reclaim_reset_child(void);
 
 /* The policy of the group that an allocation of bytes does not fit into. true: try again. oom_kill.c */
 bool out_of_memory(struct mem_cgroup *over, size_t bytes);

@@ -27,9 +27,12 @@ struct memcg_thread {
 	u32 active;		/* charged instead while it is set. Kernel: set_active_memcg() */
 	u32 lookups;		/* of callers' libraries */
 	u32 failed;		/* word of the group whose max the last charge that failed was over, 0: none */
+	u32 reserved;		/* this allocation has taken a slab of the reserve: a second one would only fill caches */
 	u32 over_high;		/* pages charged over some high since the thread was last made to pay */
 	u32 over_colour;	/* of the group that they were charged to last */
 	u32 emergency;		/* pages of reserves that it may use (mm/oom_kill.c) */
+	const void *caller;	/* of the allocation that is on a slow path, or was last */
+	bool stalled;		/* in reclaim, or throttled */
 	bool refused;		/* since its last charge that succeeded */
 };
 extern __thread struct memcg_thread memcg_thread __initial_exec;

@@ -12,6 +12,7 @@
 
 #include "arch/percpu_ops.h"
 #include "base/memcg_spec.h"
+#include "page/call_sites.h"
 #include "page/memcg_thread.h"
 #include "page/page_counter.h"
 #include "page/percpu.h"
@@ -42,11 +43,13 @@ struct mem_cgroup {
 	u64 events[NR_MEMCG_EVENTS];	/* of the group and those below */
 	u64 reclaimed, throttled_us;	/* pages; both of this group alone */
 	struct psi_group psi;
+	struct call_sites sites;	/* who asked for what it was charged */
 };
 
 extern struct mem_cgroup root_mem_cgroup;
 extern struct mutex cgroup_lock;	/* taken outside the gate */
 extern bool memcg_enabled;		/* there are groups besides the root, or there have been */
+extern bool memcg_watched;		/* or the root has, or has had, a limit: slow paths note who allocates */
 
 static inline unsigned memcg_colour(const struct mem_cgroup *memcg)
 {
@@ -71,14 +74,10 @@ struct mem_cgroup *__mem_cgroup_create(struct mem_cgroup *parent, const char *na
 int __mem_cgroup_remove(struct mem_cgroup *memcg);
 bool mem_cgroup_is_online(unsigned colour);		/* there, and not removed */
 /*
- * Removed groups that hold nothing any more: finds them, how many, and gives their colours to others. The caller lets
- * everybody leave the gate before and in between.
+ * Removed groups that hold nothing any more are no longer there; how many. The caller lets everybody leave the gate before,
+ * and again before a group is created.
  */
-struct memcg_set {
-	u64 bits[NR_COLOURS / 64];
-};
-u32 __mem_cgroup_find_empty(struct memcg_set *empty);
-void __mem_cgroup_forget(const struct memcg_set *empty);
+u32 __mem_cgroup_forget_empty(void);
 /* Is it memcg, or below it? */
 bool mem_cgroup_is_descendant(const struct mem_cgroup *child, const struct mem_cgroup *memcg);
 size_t mem_cgroup_path(const struct mem_cgroup *memcg, char *buf, size_t size);
@@ -96,7 +95,8 @@ size_t mem_cgroup_path(const struct mem_cgroup *memcg, char *buf, size_t size);
  */
 bool memcg_charge(unsigned colour, enum memcg_stat_item item, u64 nr);
 void memcg_uncharge(unsigned colour, enum memcg_stat_item item, u64 nr);
-/* Takes back what CPUs hold in advance for the group and those below it. */
+/* Takes back what CPUs hold in advance for the group; and those below it. */
+void drain_stock(struct mem_cgroup *memcg);
 void drain_stocks(const struct mem_cgroup *memcg);
 u64 memcg_stat(unsigned colour, enum memcg_stat_item item);	/* pages of this group alone */
 u64 memcg_stock(unsigned colour);				/* the same, held in advance */

@@ -92,7 +92,7 @@ static void atfork_child(void)
 	fork_undo(gate_reset_child);
 	tasks_reset_child();
 	memcg_reset_child();
-	memcg_shrinkers_reset_child();
+	memcg_reclaim_reset_child();
 	kmmd_reset_child();
 }
 

@@ -36,8 +36,9 @@ void *kmalloc_large_from(size_t n, size_t align, bool *zeroed, const void *calle
 	u32 outer = memcg_thread.active;	/* of an allocation that a shrinker or a call-back interrupts */
 	void *p;
 
-	if (likely(!memcg_enabled))
+	if (likely(!memcg_watched))
 		return kmalloc_large(n, align, zeroed);
+	memcg_thread.caller = caller;
 	memcg_thread.active = memcg_slot_bits(caller) | MEMCG_ASSIGNED;
 	p = kmalloc_large(n, align, zeroed);
 	memcg_thread.active = outer;
@@ -53,6 +54,19 @@ static void *malloc_large(size_t n, const void *caller)
 	if (unlikely(kmmd_wanted))
 		kmmd_consider(caller);
 	return p;
+}
+
+/* Where there are groups, or a limit. */
+static __attribute__((noinline)) void *alloc_watched(unsigned cls, const void *caller)
+{
+	void *p;
+
+	cls |= memcg_slot_bits(caller);
+	p = this_cpu_pop(cls);
+	if (likely(p))
+		return p;
+	memcg_thread.caller = caller;
+	return kmem_cache_alloc_slowpath(cls);
 }
 
 static __cold void *malloc_slowest(size_t n, const void *caller)
@@ -72,13 +86,7 @@ static __cold void *malloc_slowest(size_t n, const void *caller)
 	if (n > KMALLOC_MAX_SIZE)
 		return malloc_large(n, caller);
 	cls = kmalloc_class(n);
-	if (unlikely(memcg_enabled)) {
-		cls |= memcg_slot_bits(caller);
-		p = this_cpu_pop(cls);
-		if (likely(p))
-			return p;
-	}
-	p = kmem_cache_alloc_slowpath(cls);
+	p = unlikely(memcg_watched) ? alloc_watched(cls, caller) : kmem_cache_alloc_slowpath(cls);
 	if (unlikely(!p))
 		errno = ENOMEM;
 	if (unlikely(kmmd_wanted))
@@ -87,7 +95,7 @@ static __cold void *malloc_slowest(size_t n, const void *caller)
 }
 
 /* Where there are groups, size_index sends every call here: the other half of the fast path. */
-__hot void *malloc_slowpath(size_t n, const void *caller)
+__hot __attribute__((noinline)) void *malloc_slowpath(size_t n, const void *caller)
 {
 	u32 word = memcg_thread.word;
 	void *p;
@@ -195,7 +203,11 @@ static __cold void *realloc_foreign(void *p, size_t n)
 
 static __cold void *realloc_large(void *p, size_t old_size, size_t n, const void *caller)
 {
-	void *q = n <= PTRDIFF_MAX ? krealloc_large(p, n) : NULL;
+	void *q;
+
+	if (unlikely(memcg_watched))
+		memcg_thread.caller = caller;
+	q = n <= PTRDIFF_MAX ? krealloc_large(p, n) : NULL;
 
 	if (q) {
 		count_vm_event(VM_realloc_inplace);

@@ -57,8 +57,10 @@ static void *memalign_class(unsigned cls, const void *caller)
 {
 	void *p;
 
-	if (unlikely(memcg_enabled))
+	if (unlikely(memcg_watched)) {
 		cls |= memcg_slot_bits(caller);
+		memcg_thread.caller = caller;
+	}
 	p = this_cpu_pop(cls);
 
 	return likely(p != NULL) ? p : kmem_cache_alloc_slowpath(cls);

@@ -117,7 +117,9 @@ static void show_stat(struct out *out, struct mem_cgroup *m)
 	      READ_ONCE(m->reclaimed) << PAGE_SHIFT, READ_ONCE(m->throttled_us));
 }
 
-static void get_pressure(struct mem_cgroup *m, struct psi_show *psi)
+static const char *const psi_state_names[NR_PSI_STATES] = { "some", "full" };
+
+static void get_pressure(struct mem_cgroup *m, struct psi_show psi[NR_PSI_STATES])
 {
 	gate_enter();
 	psi_show(&m->psi, os_clock_ns(), psi);
@@ -126,11 +128,12 @@ static void get_pressure(struct mem_cgroup *m, struct psi_show *psi)
 
 static void show_pressure(struct out *out, struct mem_cgroup *m)
 {
-	struct psi_show psi;
+	struct psi_show psi[NR_PSI_STATES], *p = psi;
 
-	get_pressure(m, &psi);
-	print(out, "some avg10=%u.%02u avg60=%u.%02u avg300=%u.%02u total=%lu\n", psi.avg[0] / 100, psi.avg[0] % 100,
-	      psi.avg[1] / 100, psi.avg[1] % 100, psi.avg[2] / 100, psi.avg[2] % 100, psi.total_us);
+	get_pressure(m, psi);
+	for (int s = 0; s < NR_PSI_STATES; s++, p++)
+		print(out, "%s avg10=%u.%02u avg60=%u.%02u avg300=%u.%02u total=%lu\n", psi_state_names[s], p->avg[0] / 100,
+		      p->avg[0] % 100, p->avg[1] / 100, p->avg[1] % 100, p->avg[2] / 100, p->avg[2] % 100, p->total_us);
 }
 
 static void show_oom(struct out *out, struct mem_cgroup *m)
@@ -177,15 +180,17 @@ static void seq_pages(struct seq_file *m, const char *key, u64 pages)
 
 static void show_group(struct seq_file *m, struct mem_cgroup *memcg)
 {
-	static const char *const avg_keys[NR_PSI_AVGS] = { "avg10", "avg60", "avg300" };
+	static const char *const avg_keys[NR_PSI_STATES][NR_PSI_AVGS] = { { "some_avg10", "some_avg60", "some_avg300" },
+									  { "full_avg10", "full_avg60", "full_avg300" } };
+	static const char *const total_keys[NR_PSI_STATES] = { "some_usec", "full_usec" };
 	unsigned c = memcg_colour(memcg);
 	u64 caches, slab_free;
-	struct psi_show psi;
+	struct psi_show psi[NR_PSI_STATES];
 	char path[128], text[16];
 
 	mem_cgroup_path(memcg, path, sizeof(path));
 	count_caches(c, &caches, &slab_free);
-	get_pressure(memcg, &psi);
+	get_pressure(memcg, psi);
 	seq_row(m);
 	seq_str(m, "path", memcg->online ? path : "(removed)");
 	seq_u64(m, "colour", c, NULL);
@@ -208,11 +213,13 @@ static void show_group(struct seq_file *m, struct mem_cgroup *memcg)
 	seq_u64(m, "slab_free", slab_free, NULL);
 	seq_u64(m, "reclaimed", READ_ONCE(memcg->reclaimed) << PAGE_SHIFT, NULL);
 	seq_u64(m, "throttled_usec", READ_ONCE(memcg->throttled_us), NULL);
-	for (int i = 0; i < NR_PSI_AVGS; i++) {
-		kmm_snprintf(text, sizeof(text), "%u.%02u", psi.avg[i] / 100, psi.avg[i] % 100);
-		seq_str(m, avg_keys[i], text);
+	for (int s = 0; s < NR_PSI_STATES; s++) {
+		for (int i = 0; i < NR_PSI_AVGS; i++) {
+			kmm_snprintf(text, sizeof(text), "%u.%02u", psi[s].avg[i] / 100, psi[s].avg[i] % 100);
+			seq_str(m, avg_keys[s][i], text);
+		}
+		seq_u64(m, total_keys[s], psi[s].total_us, NULL);
 	}
-	seq_u64(m, "stall_usec", psi.total_us, NULL);
 	seq_row_end(m);
 }
 

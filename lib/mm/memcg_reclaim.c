@@ -35,6 +35,8 @@
 #define DELAY_BATCH	  64u		/* pages, for which the delay is meant */
 #define NR_SHRINKERS	  32
 
+u32 memcg_nr_stalled;		/* threads that wait now, in whatever group */
+
 /* --- the program's shrinkers ------------------------------------------------------------------------------- */
 
 static struct memcg_shrinker {
@@ -90,7 +92,7 @@ static bool hold_shrinker(int i, const struct mem_cgroup *memcg, struct memcg_sh
 	of = shrinkers[i].shrink ? __mem_cgroup_from_id(shrinkers[i].memcg_id) : NULL;
 	held = of && mem_cgroup_is_descendant(of, memcg);
 	if (held) {
-		shrinkers[i].nr_inside++;
+		__atomic_add_fetch(&shrinkers[i].nr_inside, 1, __ATOMIC_RELAXED);
 		*copy = shrinkers[i];
 	}
 	memcg_unlock();
@@ -114,22 +116,43 @@ static void call_shrinkers(const struct mem_cgroup *memcg, size_t bytes)
 	}
 }
 
-void memcg_shrinkers_reset_child(void)
+void memcg_reclaim_reset_child(void)
 {
+	memcg_nr_stalled = memcg_thread.stalled;
 	for (int i = 0; i < NR_SHRINKERS; i++)
 		shrinkers[i].nr_inside = inside == i + 1;
 }
 
 /* --- reclaim ------------------------------------------------------------------------------------------------ */
 
-static void stall(struct mem_cgroup *memcg, void (*fn)(struct psi_group *, u64))
+static void tell_psi(struct mem_cgroup *memcg, void (*fn)(struct psi_group *, u64, const void *))
 {
 	u64 now = os_clock_ns();
 
 	gate_enter();
 	for (; memcg; memcg = memcg->parent)
-		fn(&memcg->psi, now);
+		fn(&memcg->psi, now, &memcg_thread);
 	gate_leave();
+}
+
+static void stall_begin(struct mem_cgroup *memcg)
+{
+	memcg_thread.stalled = true;
+	__atomic_add_fetch(&memcg_nr_stalled, 1, __ATOMIC_RELAXED);
+	tell_psi(memcg, psi_stall_begin);
+}
+
+static void stall_end(struct mem_cgroup *memcg)
+{
+	tell_psi(memcg, psi_stall_end);
+	__atomic_sub_fetch(&memcg_nr_stalled, 1, __ATOMIC_RELAXED);
+	memcg_thread.stalled = false;
+}
+
+void __memcg_note_busy(void)
+{
+	if (!memcg_thread.stalled)
+		tell_psi(mem_cgroup_from_colour(memcg_word_colour(memcg_thread.word)), psi_note_busy);
 }
 
 enum protection { UNPROTECTED, PROTECTED_LOW, PROTECTED_MIN };
@@ -152,10 +175,8 @@ static void drain_group(struct mem_cgroup *m)
 {
 	u64 before = READ_ONCE(m->memory.usage), after;
 
-	gate_enter();
 	drain_colour(memcg_colour(m));
-	drain_stocks(m);
-	gate_leave();
+	drain_stock(m);
 	after = READ_ONCE(m->memory.usage);
 	if (after < before)
 		__atomic_add_fetch(&m->reclaimed, before - after, __ATOMIC_RELAXED);
@@ -163,12 +184,19 @@ static void drain_group(struct mem_cgroup *m)
 
 static void drain_subtree(struct mem_cgroup *memcg, enum protection level)
 {
-	for_each_mem_cgroup(m) {
-		if (!mem_cgroup_is_descendant(m, memcg) || protection_of(m, memcg) != level)
+	for (unsigned colour = 0; colour < NR_COLOURS; colour++) {
+		struct mem_cgroup *m;
+
+		if (!mem_cgroup_from_colour(colour))
 			continue;
-		if (level == PROTECTED_LOW)
-			memcg_count_event(m, MEMCG_LOW);
-		drain_group(m);
+		gate_enter();		/* for each anew: fork waits */
+		m = mem_cgroup_from_colour(colour);
+		if (m && mem_cgroup_is_descendant(m, memcg) && protection_of(m, memcg) == level) {
+			if (level == PROTECTED_LOW)
+				memcg_count_event(m, MEMCG_LOW);
+			drain_group(m);
+		}
+		gate_leave();
 	}
 }
 
@@ -208,9 +236,9 @@ bool memcg_make_room(size_t bytes, unsigned *tries)
 		return false;
 	memcg_count_event(over, MEMCG_MAX);
 	if ((*tries)++ < RECLAIM_TRIES) {
-		stall(over, psi_stall_begin);
+		stall_begin(over);
 		nr = mem_cgroup_reclaim(over, max(bytes, (size_t)KIB(64)));
-		stall(over, psi_stall_end);
+		stall_end(over);
 	}
 	return nr || out_of_memory(over, bytes);
 }
@@ -267,7 +295,7 @@ void __memcg_handle_over_high(void)
 		return;
 	memcg_count_event(worst, MEMCG_HIGH);
 	seq = READ_ONCE(worst->high_seq);
-	stall(worst, psi_stall_begin);
+	stall_begin(worst);
 	mem_cgroup_reclaim(worst, nr << PAGE_SHIFT);
 	memcg_thread.over_high = 0;		/* what a shrinker has allocated is paid for, too */
 	delay = calculate_high_delay(READ_ONCE(worst->memory.usage), READ_ONCE(worst->memory.high), nr);
@@ -276,5 +304,5 @@ void __memcg_handle_over_high(void)
 		futex_wait(&worst->high_seq, seq, delay);
 		__atomic_add_fetch(&worst->throttled_us, (os_clock_ns() - begin) / 1000, __ATOMIC_RELAXED);
 	}
-	stall(worst, psi_stall_end);
+	stall_end(worst);
 }

@@ -27,12 +27,13 @@
 #include "base/param.h"
 #include "base/printk.h"
 #include "internal.h"
+#include "mm/dso.h"
 #include "mm/gate.h"
+#include "mm/memcg_reclaim.h"
 #include "mm/mm_struct.h"
 #include "os/cgroup.h"
 #include "os/os.h"
 #include "os/vm.h"
-#include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
 
@@ -138,6 +139,7 @@ void memcg_recheck_thread(void)
 	task = current_task();
 	if (task)
 		recheck_task(task);
+	memcg_note_busy();
 	if (READ_ONCE(memcg_has_libs))
 		forget_ranges();
 	gate_leave();
@@ -237,55 +239,19 @@ static u32 __match_lib(const char *name)
 	return word;
 }
 
-#if defined(DLFO_STRUCT_HAS_EH_DBASE)
-#define HAVE_DL_FIND_OBJECT 1
-extern __typeof__(_dl_find_object) _dl_find_object __attribute__((weak));
-
-struct link_map_head {		/* the public part of struct link_map */
-	uintptr_t l_addr;
-	char *l_name;
-};
-
-static bool find_object(const void *addr, uintptr_t *start, uintptr_t *end, const char **name)
-{
-	struct dl_find_object found;
-	const char *slash, *path;
-
-	if (!_dl_find_object || _dl_find_object((void *)(uintptr_t)addr, &found) != 0)
-		return false;
-	*start = (uintptr_t)found.dlfo_map_start;
-	*end = (uintptr_t)found.dlfo_map_end;
-	path = ((const struct link_map_head *)found.dlfo_link_map)->l_name;
-	slash = path ? strrchr(path, '/') : NULL;
-	*name = slash ? slash + 1 : path ? path : "";
-	return true;
-}
-#else
-#define HAVE_DL_FIND_OBJECT 0
-static bool find_object(const void *addr, uintptr_t *start, uintptr_t *end, const char **name)
-{
-	(void)addr;
-	(void)start;
-	(void)end;
-	(void)name;
-	return false;
-}
-#endif
-
 static __cold u32 look_up_caller(const void *caller)
 {
-	uintptr_t start, end;
-	const char *name;
+	struct dso dso;
 	u32 word;
 
-	if (gate_is_inside() || !find_object(caller, &start, &end, &name))
+	if (gate_is_inside() || !find_dso(caller, &dso))
 		return 0;
 	gate_enter();
 	memcg_lock();
-	word = __match_lib(name);
+	word = __match_lib(dso.name);
 	if (nr_ranges < NR_RANGES) {
-		WRITE_ONCE(ranges[nr_ranges].start, start);
-		WRITE_ONCE(ranges[nr_ranges].end, end);
+		WRITE_ONCE(ranges[nr_ranges].start, dso.start);
+		WRITE_ONCE(ranges[nr_ranges].end, dso.end);
 		WRITE_ONCE(ranges[nr_ranges].word, word);
 		smp_store_release(&nr_ranges, nr_ranges + 1);
 	}
@@ -345,6 +311,7 @@ void memcg_enable(void)
 	if (memcg_enabled)
 		return;
 	WRITE_ONCE(memcg_enabled, true);
+	WRITE_ONCE(memcg_watched, true);
 	for (unsigned i = 0; i < SIZE_INDEX_ENTRIES; i++)
 		WRITE_ONCE(size_index[i], 0);
 }
@@ -375,7 +342,6 @@ struct mem_cgroup *__mem_cgroup_make(struct mem_cgroup *parent, const char *path
 
 u32 memcg_reap(void)
 {
-	struct memcg_set empty;
 	u32 nr;
 
 	if (!gate_synchronize())
@@ -385,16 +351,11 @@ u32 memcg_reap(void)
 		if (!m->online)
 			drain_colour(memcg_colour(m));
 	memcg_lock();
-	nr = __mem_cgroup_find_empty(&empty);
+	nr = __mem_cgroup_forget_empty();
 	memcg_unlock();
 	gate_leave();
-	if (!nr || !gate_synchronize())
-		return 0;
-	gate_enter();
-	memcg_lock();
-	__mem_cgroup_forget(&empty);
-	memcg_unlock();
-	gate_leave();
+	while (nr && !gate_synchronize())
+		;
 	return nr;
 }
 
@@ -446,7 +407,7 @@ int memcg_apply_rule(const struct memcg_rule *rule)
 		ret = __add_pattern(comms, &nr_comms, rule->comm, word);
 		if (!ret)
 			ret = __add_pattern(libs, &nr_libs, rule->lib, word);
-		WRITE_ONCE(memcg_has_libs, HAVE_DL_FIND_OBJECT && nr_libs != 0);
+		WRITE_ONCE(memcg_has_libs, HAVE_FIND_DSO && nr_libs != 0);
 		WRITE_ONCE(nr_ranges, 0);
 	}
 	memcg_unlock();
@@ -469,7 +430,7 @@ void __memcg_forget_rules(const struct mem_cgroup *memcg)
 
 	__forget_patterns(comms, &nr_comms, word);
 	__forget_patterns(libs, &nr_libs, word);
-	WRITE_ONCE(memcg_has_libs, HAVE_DL_FIND_OBJECT && nr_libs != 0);
+	WRITE_ONCE(memcg_has_libs, HAVE_FIND_DSO && nr_libs != 0);
 	WRITE_ONCE(nr_ranges, 0);
 }
 
@@ -534,6 +495,8 @@ __resident void memcg_init(void)
 		page_counter_set_max(&root_mem_cgroup.memory, process_limit("MEMORY_MAX", kmm_params.memory_max));
 	if (kmm_params.memory_high != LIMIT_NONE)
 		root_mem_cgroup.memory.high = process_limit("MEMORY_HIGH", kmm_params.memory_high);
+	if (root_mem_cgroup.memory.max != PAGE_COUNTER_MAX || root_mem_cgroup.memory.high != PAGE_COUNTER_MAX)
+		memcg_watched = true;
 	if (!kmm_params.memcg)
 		return;
 	gate_enter();

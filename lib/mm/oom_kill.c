@@ -9,12 +9,13 @@
  *   abort       a report, then abort()
  *   exit        a report, then the process ends at once with status 137, as if the kernel had killed it
  *
- * The report is the kernel's: who asked for how much, the groups with their use and limits, the classes that hold most.
- * It allocates nothing. A group reports once a second at most; the first time always.
+ * The report is the kernel's: who asked for how much, and from where; the groups with their use and limits; the classes that
+ * hold most; the callers that most was charged for (page/call_sites.c). It allocates nothing. A group reports once a second at most; the first time always.
  *
  * The reserve. Whoever is refused may have to allocate in order to say so: an exception, a message. So a small part of
  * each max (page_counter.c) is kept for threads that have just been refused; each may use up to RESERVE_CREDIT of it for
- * slabs, until an ordinary charge of its own succeeds again. It is part of max: no group exceeds that.
+ * slabs, until an ordinary charge of its own succeeds again: a slab has 16 KiB mostly, and unwinding needs objects of a dozen
+ * classes. One allocation gets one slab, not what would fill a sheaf. It is part of max: no group exceeds that.
  *
  * Locks. None on entry. The callback is called with nothing held and may allocate; when that fails it is not called again.
  *
@@ -25,14 +26,16 @@
 
 #include "base/printk.h"
 #include "internal.h"
+#include "mm/dso.h"
 #include "mm/gate.h"
 #include "os/os.h"
 #include "page/memblock.h"
 #include <stdlib.h>
 
-#define RESERVE_CREDIT	(KIB(64) >> PAGE_SHIFT)
+#define RESERVE_CREDIT	(KIB(256) >> PAGE_SHIFT)
 #define REPORT_EVERY_MS 1000u
 #define REPORT_CLASSES	8u
+#define REPORT_SITES	6u
 #define OOM_EXIT_STATUS 137	/* 128 + SIGKILL */
 
 static __thread bool in_callback __initial_exec;
@@ -101,24 +104,50 @@ static void report_slabs(const struct mem_cgroup *over)
 			top[i].bytes >> 10, top[i].nr_slabs, top[i].in_use, top[i].cached);
 }
 
+/* Outside the gate. */
+static void report_sites(const struct call_sites *sites)
+{
+	char where[96];
+
+	for (unsigned i = 0; i < REPORT_SITES && sites->site[i].pages; i++) {
+		format_code_address(where, sizeof(where), sites->site[i].caller);
+		pr_info("oom: call site %s: %lukB, %lu%% of what was charged lately", where, sites->site[i].pages << 2,
+			sites->site[i].pages * 100 / max(sites->total, (u64)1));
+	}
+}
+
+static void report_groups(struct mem_cgroup *over, struct call_sites *sites)
+{
+	*sites = (struct call_sites){ .busy = 0 };
+	gate_enter();
+	for_each_mem_cgroup(m) {
+		if (!mem_cgroup_is_descendant(m, over))
+			continue;
+		report_group(m);
+		call_sites_merge(sites, &m->sites);
+	}
+	call_sites_sort(sites);
+	report_slabs(over);
+	gate_leave();
+}
+
 void oom_report(struct mem_cgroup *over, size_t bytes)
 {
 	u64 now = os_clock_ms() | 1, last = READ_ONCE(over->last_report_ms);
-	char comm[16] = "", path[128];
+	char comm[16] = "", path[128], where[96] = "an unknown place";
+	struct call_sites sites;
 
 	if ((last && now - last < REPORT_EVERY_MS) ||
 	    !__atomic_compare_exchange_n(&over->last_report_ms, &last, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return;
 	os_comm(comm);
 	mem_cgroup_path(over, path, sizeof(path));
-	pr_warn("oom: thread %s (%d) of process %d wants %zu bytes and memory group %s is at its limit", comm, os_gettid(),
-		os_getpid(), bytes, path);
-	gate_enter();
-	for_each_mem_cgroup(m)
-		if (mem_cgroup_is_descendant(m, over))
-			report_group(m);
-	report_slabs(over);
-	gate_leave();
+	if (memcg_thread.caller)
+		format_code_address(where, sizeof(where), memcg_thread.caller);
+	pr_warn("oom: thread %s (%d) of process %d wants %zu bytes at %s and memory group %s is at its limit", comm,
+		os_gettid(), os_getpid(), bytes, where, path);
+	report_groups(over, &sites);
+	report_sites(&sites);
 	pr_info("oom: metadata %lukB (not charged), policy %s", memblock_bytes() >> 10,
 		memcg_oom_names[READ_ONCE(over->oom_policy)]);
 }

@@ -386,7 +386,7 @@ static void *alloc_gated(unsigned cls)
 	current_task();
 	free_deferred();
 	cls = memcg_online_slot(cls);
-	memcg_thread.failed = 0;
+	memcg_thread.failed = memcg_thread.reserved = 0;
 	obj = refill_and_alloc(cls);
 	if (unlikely(!obj) && !memcg_thread.failed && try_to_free_pages(0))
 		obj = refill_and_alloc(cls);
@@ -407,7 +407,7 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 	}
 	if (unlikely(gate_is_inside()))	/* a signal handler on top of a slow path */
 		return slab_alloc_nested(memcg_online_slot(cls));
-	if (unlikely(memcg_enabled))
+	if (unlikely(memcg_watched))
 		memcg_recheck_thread();
 	do
 		obj = alloc_gated(cls);

@@ -97,7 +97,7 @@ void *kmalloc_large(size_t size, size_t align, bool *zeroed)
 
 	if (size > PTRDIFF_MAX || unlikely(gate_is_inside()))	/* not in a signal handler inside a slow path */
 		return NULL;
-	if (unlikely(memcg_enabled))
+	if (unlikely(memcg_watched))
 		memcg_recheck_thread();
 	do
 		p = kmalloc_large_gated(size, align, zeroed);

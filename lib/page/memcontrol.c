@@ -21,7 +21,7 @@
  * Removal. A group that still holds memory stays, without a name, until that is freed: nothing new is charged to it. Its
  * colour may be used again when it holds nothing and nobody who is inside the gate can still have it in hand: whoever
  * charges looks inside the gate whether the group is there (memcg_online_slot()), and goes up the tree inside the gate. So
- * mm/memcg_rules.c lets everybody leave the gate before it looks for empty groups, and again before it forgets them.
+ * mm/memcg_rules.c lets everybody leave the gate before it forgets empty groups, and again before a struct is used again.
  *
  * Locks. memcg for names and parents; cgroup, outside of it, for the steps of a removal. Counters and stocks are atomics,
  * since charging happens under other locks.
@@ -55,7 +55,7 @@ static struct mem_cgroup *storage[NR_COLOURS];	/* of each colour, once it has be
 struct mutex cgroup_lock;
 static struct mutex memcg_mutex;
 static u32 generation;
-bool memcg_enabled;
+bool memcg_enabled, memcg_watched;
 __thread struct memcg_thread memcg_thread __initial_exec;
 
 /* --- the tree -------------------------------------------------------------------------------------------- */
@@ -137,46 +137,32 @@ static bool name_is_valid(const char *name, size_t len)
 	return true;
 }
 
-static bool is_marked(const struct memcg_set *set, unsigned colour)
-{
-	return set->bits[colour / 64] >> (colour % 64) & 1;
-}
-
-/* Groups of the set are as good as gone. */
-static bool __has_child(const struct mem_cgroup *memcg, const struct memcg_set *gone)
+static bool __has_child(const struct mem_cgroup *memcg)
 {
 	for_each_mem_cgroup(m)
-		if (m->parent == memcg && !is_marked(gone, memcg_colour(m)))
+		if (m->parent == memcg)
 			return true;
 	return false;
 }
 
 /* Children before their parents. */
-u32 __mem_cgroup_find_empty(struct memcg_set *empty)
+u32 __mem_cgroup_forget_empty(void)
 {
 	u32 nr = 0, before;
 
-	*empty = (struct memcg_set){ { 0 } };
 	do {
 		before = nr;
 		for_each_mem_cgroup(m) {
-			if (m->online || is_marked(empty, memcg_colour(m)))
+			if (m->online)
 				continue;
-			drain_stocks(m);
-			if (READ_ONCE(m->memory.usage) || __has_child(m, empty))
+			drain_stock(m);
+			if (READ_ONCE(m->memory.usage) || __has_child(m))
 				continue;
-			empty->bits[memcg_colour(m) / 64] |= 1ull << (memcg_colour(m) % 64);
+			smp_store_release(&groups[memcg_colour(m)], NULL);
 			nr++;
 		}
 	} while (nr != before);
 	return nr;
-}
-
-void __mem_cgroup_forget(const struct memcg_set *empty)
-{
-	for (unsigned colour = 1; colour < NR_COLOURS; colour++)
-		if (is_marked(empty, colour))
-			smp_store_release(&groups[colour], NULL);
 }
 
 static int __free_colour(void)
@@ -233,6 +219,7 @@ bool mem_cgroup_is_online(unsigned colour)
 
 void memcg_limits_changed(struct mem_cgroup *memcg)
 {
+	WRITE_ONCE(memcg_watched, true);
 	__atomic_add_fetch(&memcg->high_seq, 1, __ATOMIC_RELAXED);
 	futex_wake(&memcg->high_seq, INT32_MAX);
 }
@@ -277,19 +264,22 @@ static void refill_stock(struct memcg_pcpu *pcp, struct mem_cgroup *memcg, u64 n
 		page_counter_uncharge(&memcg->memory, old + nr - new);
 }
 
+void drain_stock(struct mem_cgroup *memcg)
+{
+	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
+		struct memcg_pcpu *pcp = pcpu_memcg(cpu, memcg_colour(memcg));
+		u32 nr = READ_ONCE(pcp->stock) ? __atomic_exchange_n(&pcp->stock, 0, __ATOMIC_RELAXED) : 0;
+
+		if (nr)
+			page_counter_uncharge(&memcg->memory, nr);
+	}
+}
+
 void drain_stocks(const struct mem_cgroup *memcg)
 {
-	for_each_mem_cgroup(m) {
-		if (!mem_cgroup_is_descendant(m, memcg))
-			continue;
-		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
-			struct memcg_pcpu *pcp = pcpu_memcg(cpu, memcg_colour(m));
-			u32 nr = READ_ONCE(pcp->stock) ? __atomic_exchange_n(&pcp->stock, 0, __ATOMIC_RELAXED) : 0;
-
-			if (nr)
-				page_counter_uncharge(&m->memory, nr);
-		}
-	}
+	for_each_mem_cgroup(m)
+		if (mem_cgroup_is_descendant(m, memcg))
+			drain_stock(m);
 }
 
 u64 memcg_stock(unsigned colour)
@@ -329,6 +319,13 @@ static void note_high(const struct mem_cgroup *charged, u64 nr)
 	}
 }
 
+static void note_charged(struct mem_cgroup *memcg, u64 nr)
+{
+	note_high(memcg, nr);
+	if (unlikely(memcg_thread.caller))
+		call_sites_note(&memcg->sites, memcg_thread.caller, nr, READ_ONCE(memcg->memory.usage));
+}
+
 /* With one stock in advance if that may be, else exactly; at last with what others hold in advance. */
 static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u64 nr)
 {
@@ -337,7 +334,8 @@ static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u6
 
 	if (likely(page_counter_try_charge(&memcg->memory, batch, false, NULL))) {
 		refill_stock(pcp, memcg, batch - nr);
-		note_high(memcg, batch);
+		note_charged(memcg, batch);
+		memcg_thread.emergency = memcg_thread.refused = 0;	/* there is room again, not just for a page */
 		return true;
 	}
 	if (batch == nr || !page_counter_try_charge(&memcg->memory, nr, false, &fail)) {
@@ -347,16 +345,17 @@ static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u6
 			return false;
 		}
 	}
-	note_high(memcg, nr);
+	note_charged(memcg, nr);
 	return true;
 }
 
 /* Who has just been refused may use the reserve for what is small: an exception, a message. */
 static bool charge_reserve(struct mem_cgroup *memcg, enum memcg_stat_item item, u64 nr)
 {
-	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || !page_counter_try_charge(&memcg->memory, nr, true, NULL))
+	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || memcg_thread.reserved || !page_counter_try_charge(&memcg->memory, nr, true, NULL))
 		return false;
 	memcg_thread.emergency -= (u32)nr;
+	memcg_thread.reserved = true;
 	return true;
 }
 
@@ -366,9 +365,7 @@ bool memcg_charge(unsigned colour, enum memcg_stat_item item, u64 nr)
 	struct memcg_pcpu *pcp = pcpu_memcg(any_cpu(), colour);
 
 	if (!consume_stock(pcp, nr)) {
-		if (likely(charge_counters(memcg, pcp, nr)))
-			memcg_thread.emergency = memcg_thread.refused = 0;
-		else if (!charge_reserve(memcg, item, nr))
+		if (unlikely(!charge_counters(memcg, pcp, nr)) && !charge_reserve(memcg, item, nr))
 			return false;
 	}
 	__atomic_add_fetch(&pcp->stat[item], (s64)nr, __ATOMIC_RELAXED);

@@ -17,7 +17,7 @@
 #include "base/compiler.h"
 
 #define RESERVE_SHARE 16
-#define RESERVE_MAX   (KIB(128) >> PAGE_SHIFT)
+#define RESERVE_MAX   (KIB(512) >> PAGE_SHIFT)
 
 void page_counter_init(struct page_counter *counter, struct page_counter *parent)
 {

@@ -3,15 +3,19 @@
  * psi.c - pressure of a memory group.
  *
  * Purpose. Tells how much of the time threads of a group spent in reclaim or throttled, in the kernel's format: the share
- * of the last 10, 60 and 300 seconds in which at least one of them waited ("some"), and the total.
+ * of the last 10, 60 and 300 seconds, and the total.
+ *	some	at least one of them waited
+ *	full	at least one waited, and none was busy: all that were not idle waited
+ * A thread is busy for PSI_BUSY_NS after it has met a slow path of the allocator while others waited, or has ended to wait
+ * before them. One that only computes, or lives from what its CPU's sheaves hold, is not seen.
  *
  * The averages are exponential, with one step for each period of two seconds. Nobody runs every two seconds to make it;
  * whoever looks, or begins or ends to wait, makes the steps that are due, those without any wait by decay alone.
  *
  * Locks. One a group, taken for some instructions; nothing is taken inside.
  *
- * Kernel counterpart and what differs. kernel/sched/psi.c (collect_percpu_times, update_averages, calc_avgs). It also tells
- * of the time in which all threads waited ("full"), which needs to know who would run; that is not known here.
+ * Kernel counterpart and what differs. kernel/sched/psi.c (psi_group_change, update_averages, calc_avgs). The kernel knows
+ * who would run; here a thread that wants to run for a group is one that asks for memory.
  */
 #include "page/psi.h"
 
@@ -38,16 +42,35 @@ static u32 step(u32 avg, u32 factor, u32 percent_fixed)
 
 static void __add_up(struct psi_group *psi, u64 now_ns)
 {
-	if (psi->nr_stalled && now_ns > psi->since_ns) {
-		psi->total_ns += now_ns - psi->since_ns;
-		psi->since_ns = now_ns;
+	u64 idle_since = max(psi->since_ns, psi->busy_until_ns);
+
+	if (!psi->nr_stalled || now_ns <= psi->since_ns)
+		return;
+	psi->state[PSI_SOME].total_ns += now_ns - psi->since_ns;
+	if (now_ns > idle_since)
+		psi->state[PSI_FULL].total_ns += now_ns - idle_since;
+	psi->since_ns = now_ns;
+}
+
+/* What was waited since the last step counts for the first of those that are due. */
+static void __update_state(struct psi_state *state, u64 periods)
+{
+	u64 waited = state->total_ns - state->avg_total_ns;
+
+	state->avg_total_ns = state->total_ns;
+	for (u64 i = 0; i < min(periods, (u64)STEPS_MAX); i++) {
+		u64 part = min(waited, PERIOD_NS);
+		u32 percent = (u32)(part * 100 * FIXED_1 / PERIOD_NS);
+
+		waited -= part;
+		for (int a = 0; a < NR_PSI_AVGS; a++)
+			state->avg[a] = step(state->avg[a], decay[a], percent);
 	}
 }
 
-/* The steps that are due; what was waited since the last one counts for the first. */
 static void __update_averages(struct psi_group *psi, u64 now_ns)
 {
-	u64 periods, waited;
+	u64 periods;
 
 	__add_up(psi, now_ns);
 	if (!psi->avg_next_ns)
@@ -56,47 +79,61 @@ static void __update_averages(struct psi_group *psi, u64 now_ns)
 		return;
 	periods = (now_ns - psi->avg_next_ns) / PERIOD_NS + 1;
 	psi->avg_next_ns += periods * PERIOD_NS;
-	waited = psi->total_ns - psi->avg_total_ns;
-	psi->avg_total_ns = psi->total_ns;
-	for (u64 i = 0; i < min(periods, (u64)STEPS_MAX); i++) {
-		u64 part = min(waited, PERIOD_NS);
-		u32 percent = (u32)(part * 100 * FIXED_1 / PERIOD_NS);
-
-		waited -= part;
-		for (int a = 0; a < NR_PSI_AVGS; a++)
-			psi->avg[a] = step(psi->avg[a], decay[a], percent);
-	}
+	for (int s = 0; s < NR_PSI_STATES; s++)
+		__update_state(&psi->state[s], periods);
 }
 
-void psi_stall_begin(struct psi_group *psi, u64 now_ns)
+static void __set_busy(struct psi_group *psi, u64 now_ns, const void *thread)
+{
+	psi->busy_until_ns = now_ns + PSI_BUSY_NS;
+	psi->busy = thread;
+}
+
+void psi_stall_begin(struct psi_group *psi, u64 now_ns, const void *thread)
 {
 	mutex_lock(&psi->lock, LOCK_psi);
 	__update_averages(psi, now_ns);
 	if (psi->nr_stalled++ == 0)
 		psi->since_ns = now_ns;
+	if (psi->busy == thread)
+		psi->busy_until_ns = min(psi->busy_until_ns, now_ns);
 	mutex_unlock(&psi->lock, LOCK_psi);
 }
 
-void psi_stall_end(struct psi_group *psi, u64 now_ns)
+void psi_stall_end(struct psi_group *psi, u64 now_ns, const void *thread)
 {
 	mutex_lock(&psi->lock, LOCK_psi);
 	__update_averages(psi, now_ns);
 	if (psi->nr_stalled)		/* a child of fork has forgotten it */
 		psi->nr_stalled--;
+	__set_busy(psi, now_ns, thread);
 	mutex_unlock(&psi->lock, LOCK_psi);
 }
 
-void psi_show(struct psi_group *psi, u64 now_ns, struct psi_show *show)
+void psi_note_busy(struct psi_group *psi, u64 now_ns, const void *thread)
+{
+	if (!READ_ONCE(psi->nr_stalled))
+		return;
+	mutex_lock(&psi->lock, LOCK_psi);
+	__add_up(psi, now_ns);
+	__set_busy(psi, now_ns, thread);
+	mutex_unlock(&psi->lock, LOCK_psi);
+}
+
+void psi_show(struct psi_group *psi, u64 now_ns, struct psi_show show[NR_PSI_STATES])
 {
 	mutex_lock(&psi->lock, LOCK_psi);
 	__update_averages(psi, now_ns);
-	for (int a = 0; a < NR_PSI_AVGS; a++)
-		show->avg[a] = (u32)((u64)psi->avg[a] * 100 >> FIXED_SHIFT);
-	show->total_us = psi->total_ns / 1000;
+	for (int s = 0; s < NR_PSI_STATES; s++) {
+		for (int a = 0; a < NR_PSI_AVGS; a++)
+			show[s].avg[a] = (u32)((u64)psi->state[s].avg[a] * 100 >> FIXED_SHIFT);
+		show[s].total_us = psi->state[s].total_ns / 1000;
+	}
 	mutex_unlock(&psi->lock, LOCK_psi);
 }
 
 void psi_reset_child(struct psi_group *psi)
 {
 	psi->nr_stalled = 0;
+	psi->busy_until_ns = 0;
 }

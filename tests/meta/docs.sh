@@ -12,7 +12,7 @@ if tools/gen-doc --check "$LIBKMM_TOOL" "$TMPDIR/README.md" 2>/dev/null; then
 fi
 
 # Every sub-command and format is in kmm(1).
-for word in 'kmm run' 'kmm params' markdown json; do
+for word in 'kmm run' 'kmm params' 'kmm memcg' markdown json bytes; do
 	grep -q "$word" man/kmm.1 || { echo "man/kmm.1 does not speak of $word"; exit 1; }
 done
 if command -v groff >/dev/null; then

@@ -93,6 +93,57 @@ static void shrinker(void)
 	_exit(0);
 }
 
+/* total of a line of memory.pressure */
+static long stalled_us(int cg, const char *line)
+{
+	char buf[256], *at;
+
+	CHECK(kmm_memcg_read(cg, "memory.pressure", buf, sizeof(buf)) > 0);
+	at = strstr(buf, line);
+	CHECK(at && strstr(at, "total="));
+	return atol(strstr(at, "total=") + 6);
+}
+
+/* A thread of the parent's group that goes on while others wait: that is some, not full. */
+static volatile int go_on = 1;
+
+static void *goes_on(void *arg)
+{
+	void *p[8];
+
+	CHECK(kmm_memcg_attach(*(int *)arg, 0) == 0);
+	while (go_on) {
+		for (int i = 0; i < 8; i++)
+			p[i] = malloc(300000);		/* no sheaf has those */
+		for (int i = 0; i < 8; i++)
+			free(p[i]);
+	}
+	return NULL;
+}
+
+static void some_is_not_full(void)
+{
+	int busy, waits;
+	unsigned nr;
+	pthread_t t;
+
+	limited("p", "max");
+	busy = kmm_memcg_create("p/busy");
+	waits = kmm_memcg_create("p/waits");
+	CHECK(kmm_memcg_set(waits, "memory.high", "2M") == 0);
+	CHECK(pthread_create(&t, NULL, goes_on, &busy) == 0);
+	CHECK(kmm_memcg_attach(waits, 0) == 0);
+	nr = fill(4000, 800);
+	CHECK(nr == 800 && kmm_memcg_attach(0, 0) == 0);
+	go_on = 0;
+	CHECK(pthread_join(t, NULL) == 0);
+	CHECK(stalled_us(waits, "some") > 200000 && stalled_us(waits, "full") == stalled_us(waits, "some"));
+	CHECK(stalled_us(kmm_memcg_find("p"), "some") >= stalled_us(waits, "some"));
+	CHECK(stalled_us(kmm_memcg_find("p"), "full") < stalled_us(waits, "full") * 3 / 4);
+	CHECK(stalled_us(busy, "some") == 0);
+	_exit(0);
+}
+
 /* Over high every allocation succeeds, but the thread waits, the longer the farther it is over. */
 static void throttled(void)
 {
@@ -113,7 +164,9 @@ static void throttled(void)
 	CHECK(value_of(a, "memory.stat", "throttled_usec") > 10000);
 	CHECK(kmm_memcg_read(a, "memory.pressure", buf, sizeof(buf)) > 0 && strncmp(buf, "some avg10=", 11) == 0);
 	CHECK(atol(strstr(buf, "total=") + 6) >= 10000);
-	CHECK(kmm_memcg_read(0, "memory.pressure", buf, sizeof(buf)) > 0 && atol(strstr(buf, "total=") + 6) >= 10000);
+	/* One thread waits and nobody else wants anything: full is as much as some. */
+	CHECK(stalled_us(a, "full") >= 10000 && stalled_us(a, "full") == stalled_us(a, "some"));
+	CHECK(stalled_us(0, "some") >= 10000 && stalled_us(0, "full") <= stalled_us(0, "some"));
 	CHECK(kmm_memcg_set(a, "memory.high", "max") == 0);
 	drop(nr);
 	CHECK(kmm_memcg_attach(0, 0) == 0);
@@ -189,6 +242,7 @@ static void policies(void)
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == 6);
 	CHECK(in_child(shrinker, NULL) == 0);
 	CHECK(in_child(protection, NULL) == 0);
+	CHECK(in_child(some_is_not_full, NULL) == 0);
 }
 
 int main(void)

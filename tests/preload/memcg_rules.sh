@@ -41,6 +41,51 @@ assert groups["/"]["current"] >= groups["/plug"]["current"], groups["/"]
 assert groups["/workers"]["max"] == str(1200 << 20) and groups["/workers"]["current"] == 0, groups["/workers"]
 EOF
 
+# What a library is over its group's high is paid for by who calls it; the program itself is not slowed down.
+cat >"$tmp/slow.py" <<'EOF'
+import ctypes, sys, time
+plug = ctypes.CDLL(sys.argv[1])
+def seconds(fn):
+    begin = time.monotonic()
+    fn()
+    return time.monotonic() - begin
+slow = seconds(lambda: plug.leak(ctypes.c_long(6500)))
+own = seconds(lambda: [bytes(1000) for _ in range(6500)])
+print("waits" if slow > 0.3 and own < slow / 2 else f"{slow} {own}")
+EOF
+KMM_MEMCG='plug:high=4M,lib=leaky.so' KMM_STATS=json:$tmp/stats told high waits $python "$tmp/slow.py" "$builddir/tests/preload/leaky.so"
+$python - "$tmp/stats" <<'EOF' || fail "high: the statistics"
+import json, sys
+groups = {g["path"]: g for g in json.load(open(sys.argv[1]))["memcg"]["groups"]}
+plug = groups["/plug"]
+assert plug["ev_high"] > 0 and plug["throttled_usec"] > 100000 and plug["ev_max"] == 0, plug
+assert plug["some_usec"] >= plug["throttled_usec"] and plug["full_usec"] <= plug["some_usec"], plug
+assert groups["/"]["throttled_usec"] == 0, groups["/"]
+EOF
+
+# A library that is closed, and another one in its place: what that allocates is not the group's.
+cat >"$tmp/close.py" <<'EOF'
+import ctypes, _ctypes, sys, time
+def leak(lib, nr):
+    lib.leak.restype, lib.leak.argtypes = ctypes.c_long, [ctypes.c_long]
+    return lib.leak(nr)
+first = ctypes.CDLL(sys.argv[1])
+print(leak(first, 100))
+_ctypes.dlclose(first._handle)
+second = ctypes.CDLL(sys.argv[2])
+time.sleep(0.3)
+print(leak(second, 30000))
+EOF
+cp "$builddir/tests/preload/leaky.so" "$tmp/other.so"
+KMM_MEMCG=$rule told closed $'100\n30000' $python "$tmp/close.py" "$builddir/tests/preload/leaky.so" "$tmp/other.so"
+
+# The report names the library and the place in it.
+KMM_MEMCG='plug:max=16M,oom=report,lib=leaky.so' LD_PRELOAD=$lib $python "$tmp/host.py" "$builddir/tests/preload/leaky.so" >"$tmp/out" 2>"$tmp/err"
+for word in 'wants 1024 bytes at leaky.so+0x' 'group /plug is at its limit' 'group /plug: usage 1[56]' 'kmalloc-1024: 1[56]' \
+	'call site leaky.so+0x[0-9a-f]*: 1[0-9]*kB, \(9.\|100\)%'; do
+	grep -q "^kmm: oom: .*$word" "$tmp/err" || fail "report: no '$word' in $(cat "$tmp/err")"
+done
+
 # Who is called python* belongs to a group.
 KMM_MEMCG='py:max=40M,comm=python*' told comm 'MemoryError' $python -c '
 try:
