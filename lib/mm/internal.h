@@ -29,6 +29,8 @@ unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr);
  * until it is put back; objects may be freed meanwhile. Node lock held. Kernel: isolate_movable_page().
  */
 void __isolate_slab(struct kmem_cache_node *n, struct page *slab);
+/* The same; it is put back into its cache domain, where what is freed in it is not handed out again. */
+void __exile_slab(struct kmem_cache_node *n, struct page *slab);
 /* Puts it back; discards it if it has become empty. No lock held. */
 void putback_slab(struct page *slab);
 /* Up to want objects of a slab with free ones, as slab_alloc_bulk(). Node lock held. */

@@ -20,7 +20,8 @@
  * has written and so has for itself. It counts only if the scan has seen all of the group's slabs, and none was
  * given back meanwhile; else what was needed before is needed still.
  *
- * Invariants. A slab that is on its way is isolated, so nothing is taken from it. While pages are away no lock is held.
+ * Invariants. A slab that is on its way is isolated, so nothing is taken from it; when it is meshed it belongs to the cache
+ * domain, so that what is freed in it does not go into a sheaf and out again, which would un-mesh the page. While pages are away no lock is held.
  *
  * Locks. node, for one slab at a time. The gate is entered for a slice, but not to plan, which takes its time and is kmmd's own.
  *
@@ -285,7 +286,7 @@ static bool isolate(struct compact_control *cc, struct mesh_job *jobs, struct me
 		ok = fits(jobs, job);
 	}
 	if (ok)
-		__isolate_slab(n, job->slab);
+		__exile_slab(n, job->slab);
 	mutex_unlock(&n->lock, LOCK_node);
 	return ok;
 }

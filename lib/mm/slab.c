@@ -2,13 +2,17 @@
 /*
  * slab.c - slabs, and the nodes that own them.
  *
- * Purpose. Gives objects to sheaves by the batch and takes them back by the batch. A slab is a run of pages whose
- * struct page says class, home, number of free objects; which ones are free stands in a bitmap outside the slab
- * (in struct page for up to 64 objects), so memory of free objects is never touched.
+ * Purpose. Gives objects to sheaves and takes them back, by the batch. A slab is a run of pages whose struct page says
+ * class, home, number of free objects; which ones are free stands in a bitmap outside the slab (in struct page for up to
+ * 64 objects), so memory of free objects is never touched.
  *
  * Homes. A slab belongs to the node of one CPU: only that CPU hands out its objects, so that objects of two CPUs do
  * not come to lie in one cache line. A slab that is mostly free while its node has several such is given up to
  * the cache domain's node, from where any CPU of the domain adopts it. So memory is bounded by what CPUs use.
+ *
+ * A heap that shrinks. Sheaves hand out what was freed last, so where more is freed than allocated all slabs would become
+ * sparse alike. But objects of other homes are not handed out: a node with more free objects than FREE_SHARE allows gives
+ * up slabs emptier than its average, which then only lose objects, while the others stay dense.
  *
  * States of a slab                nr_free          bucket
  *   full                          0                SLAB_UNLISTED
@@ -16,15 +20,13 @@
  *   empty                         all              SLAB_EMPTY
  *   in limbo (between nodes)      any              SLAB_LIMBO: already under the new home's lock; its mover links it
  *
- * Empty slabs. To make a slab and to give it back costs 600 to 1,000 instructions, which a slab of many objects shares out
- * among them and a slab of one does not. So a node keeps empty slabs in proportion to its slabs and against the number of
- * their objects (EMPTY_SHARE), and of small ones one in any case. They go as the node's slabs become fewer, and
- * all of them before the heap grows (kmem_cache_reap): memory that another class has a use for is never kept.
+ * Empty slabs. To make a slab and to give it back costs 600 to 1,000 instructions, much for a slab of one object. So a node
+ * keeps empty slabs in proportion to its slabs and against the number of their objects (EMPTY_SHARE), and of small ones
+ * one in any case. They go as its slabs become fewer, and all before the heap grows (kmem_cache_reap).
  *
  * Invariants. Under the lock of node[slab->home][cls]: nr_free is the number of bits set; the slab is on the list that
- * its nr_free says; node->nr_free, nr_slabs, nr_partial, nr_empty are sums. The map entries of the pages where objects
- * begin name class and home; a reader may see an old home for a moment and then puts the object on the wrong sheaf,
- * from which slab_free_bulk() brings it home all the same.
+ * its nr_free says; node->nr_free, nr_slabs, nr_partial, nr_empty are sums. The map entries where objects begin name
+ * class and home; who sees an old home puts the object on the wrong sheaf, and slab_free_bulk() brings it home.
  *
  * Locks. node; two nodes are never locked at once. Pages are taken and given back without it.
  *
@@ -48,6 +50,8 @@
 #define EMPTY_SHARE	4	/* one slab of one object in so many may be empty, of two objects half of that, and so on */
 #define EMPTY_PAGES	16	/* of slabs up to this size one may be empty in any case */
 #define MOSTLY_FREE_KEPT 4	/* slabs at least 3/4 free that a CPU's node keeps for itself */
+#define FREE_SHARE	8	/* one object in so many may be free in slabs of a CPU's node */
+#define FREE_KEPT	KIB(64)	/* or so many bytes */
 
 struct bitmap16 { u64 w[2]; };
 struct bitmap32 { u64 w[4]; };
@@ -55,7 +59,6 @@ static struct metapool bitmap16_pool = METAPOOL_INIT(struct bitmap16);
 static struct metapool bitmap32_pool = METAPOOL_INIT(struct bitmap32);
 
 /* --- lists: node lock held ------------------------------------------------------------------------------- */
-
 
 /* The list that a slab with so many free objects belongs on: by quarters, but for those that are full or empty. */
 static u8 bucket_of(u32 nr_free, u32 nr_objects)
@@ -97,7 +100,7 @@ static void __unlink_slab(struct kmem_cache_node *n, struct page *slab)
 	n->nr_empty -= slab->bucket == SLAB_EMPTY;
 }
 
-/* Objects of a slab were taken or came back: the node's sums and lists follow. */
+/* Objects were taken or came back: the node's sums and lists follow. */
 static void __set_nr_free(struct kmem_cache_node *n, struct page *slab, u32 nr_free)
 {
 	u8 bucket = slab_bucket(slab, nr_free);
@@ -167,6 +170,15 @@ static void set_slab_home(struct page *slab, unsigned home)
 {
 	slab->home = (u16)home;
 	mark_pages(slab, PG_tail, make_map_entry(slab->cls, slab->colour, home));
+}
+
+void __exile_slab(struct kmem_cache_node *n, struct page *slab)
+{
+	unsigned domain = slab->home < HOME_DOMAIN ? domain_of_area(slab->home) : 0;
+
+	__isolate_slab(n, slab);
+	if (slab->home < HOME_DOMAIN && domain_node(domain, slab_cache(slab)))
+		set_slab_home(slab, HOME_DOMAIN + domain);
 }
 
 static struct page *new_slab(unsigned home, unsigned cls)
@@ -360,7 +372,7 @@ static unsigned find_heir(struct free_context *fc, unsigned cls)
 {
 	unsigned domain = domain_of_area(any_cpu());
 
-	if (!fc->heir && nr_percpu_areas() > 1 && domain_node(domain, cls))
+	if (!fc->heir && domain_node(domain, cls))
 		fc->heir = HOME_DOMAIN + domain;
 	return fc->heir;
 }
@@ -408,6 +420,17 @@ static void __remove_empty(struct kmem_cache_node *n, unsigned home, unsigned cl
 	}
 }
 
+/* Should a slab that has just got objects back leave its node? */
+static bool __is_surplus(const struct kmem_cache_node *n, const struct page *slab)
+{
+	if (slab->bucket >= SLAB_EMPTY)
+		return false;
+	if (slab->bucket == SLAB_MOSTLY_FREE && n->nr_partial > MOSTLY_FREE_KEPT && nr_percpu_areas() > 1)
+		return true;
+	return n->nr_free * kmalloc_caches[slab->cls].size > FREE_KEPT && (u64)slab->nr_free * n->nr_slabs >= n->nr_free &&
+	       n->nr_free * FREE_SHARE > (u64)n->nr_slabs * slab->nr_objects;
+}
+
 /* nr objects came back: keeps the slab on the right list, or takes it out of the node. */
 static void __slab_freed(struct free_context *fc, struct page *slab, unsigned nr)
 {
@@ -424,8 +447,7 @@ static void __slab_freed(struct free_context *fc, struct page *slab, unsigned nr
 		__remove_empty(n, fc->home, slab->cls, false, &fc->discard);
 	} else {
 		__set_nr_free(n, slab, nr_free);
-		if (slab->bucket == SLAB_MOSTLY_FREE && n->nr_partial > MOSTLY_FREE_KEPT && fc->home < HOME_DOMAIN &&
-		    find_heir(fc, slab_cache(slab))) {
+		if (fc->home < HOME_DOMAIN && __is_surplus(n, slab) && find_heir(fc, slab_cache(slab))) {
 			__isolate_slab(n, slab);
 			set_slab_home(slab, fc->heir);	/* from here on the heir's lock guards it */
 			push_limbo(&fc->give_up, slab);
@@ -566,13 +588,13 @@ unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr)
 void putback_slab(struct page *slab)
 {
 	struct kmem_cache_node *n = get_node(slab->home, slab_cache(slab));
-	pfn_t discard = 0;
+	bool empty;
 
 	mutex_lock(&n->lock, LOCK_node);
-	if (slab->nr_free == slab->nr_objects)
-		push_limbo(&discard, slab);
-	else
+	empty = slab->nr_free == slab->nr_objects;
+	if (!empty)
 		__insert_slab(n, slab);
 	mutex_unlock(&n->lock, LOCK_node);
-	discard_slabs(discard);
+	if (empty)
+		discard_slab(slab);
 }

@@ -186,6 +186,29 @@ Test(mesh, written_pages_become_the_writers_own)
 	slab_validate_all();
 }
 
+/* What is freed in a meshed slab is not handed out again by sheaves, since its home is no CPU. */
+Test(mesh, meshed_slabs_have_no_cpu)
+{
+	unsigned cls = kmalloc_class(512), nr = 0;
+
+	need_backend();
+	take(cls, 16000);
+	thin_out(cls, 10, 5);
+	compact_all();
+	for (unsigned i = 0; i < nr_objects; i++) {
+		struct page *slab = object[i] ? compound_head(virt_to_page(object[i])) : NULL;
+
+		if (!slab || !(slab->flags & PG_meshed))
+			continue;
+		nr++;
+		cr_assert_geq(slab->home, HOME_DOMAIN);
+		cr_assert_eq(map_entry(virt_to_pfn(object[i])) >> MAP_HOME_SHIFT, (map_entry_t)slab->home);
+	}
+	cr_assert_gt(nr, 100u);
+	slab_validate_all();
+	give_all(cls);
+}
+
 /* Slabs join groups of an earlier pass; frames that nobody needs any more go home. */
 Test(mesh, groups_live_on)
 {

@@ -244,6 +244,44 @@ Test(slab, given_up_and_adopted)
 	slab_validate_all();
 }
 
+/*
+ * Where objects are freed at random, two for each that is allocated, a node keeps to its dense slabs: few of its objects are
+ * free, and the slabs it gave up become emptier than all of them together are.
+ */
+Test(slab, a_shrinking_heap_has_dense_slabs)
+{
+	enum { NR = 64000 };
+	static void *p[NR];
+	unsigned cls = class_of(32), nr = NR;
+	struct kmem_cache_node *n, *domain;
+	u64 r = rng_of(6);
+
+	cr_assert_eq(percpu_online(0), 0);
+	for (unsigned i = 0; i < NR; i += 64)
+		cr_assert_eq(slab_alloc_bulk(0, cls, p + i, 64), 64u);
+	n = get_node(0, cls);
+	for (unsigned got; nr > NR / 2;) {
+		for (unsigned i = 0; i < 128; i++) {
+			unsigned at = rng_below(&r, nr);
+
+			slab_free_bulk(cls, &p[at], 1);
+			p[at] = p[--nr];
+		}
+		cr_assert_leq(n->nr_free * 7, (u64)n->nr_slabs * kmalloc_caches[cls].nr_objects);
+		got = slab_alloc_bulk(0, cls, p + nr, 64);
+		cr_assert_neq(got, 0u);
+		nr += got;
+	}
+	domain = get_node(HOME_DOMAIN, cls);
+	cr_assert_not_null(domain);
+	cr_assert_gt(domain->nr_slabs, n->nr_slabs / 3);
+	cr_assert_gt(domain->nr_free * 10, (u64)domain->nr_slabs * kmalloc_caches[cls].nr_objects * 6);
+	slab_validate_all();
+	slab_free_bulk(cls, p, nr);
+	kmem_cache_shrink_all();
+	cr_assert_eq(global_vm_event(VM_slab_alloc), global_vm_event(VM_slab_free));
+}
+
 /* --- random --------------------------------------------------------------------------------------------------- */
 
 enum { NR_OUT = 20000 };
