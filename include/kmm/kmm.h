@@ -84,7 +84,7 @@ KMM_API size_t kmm_trim(size_t pad);
 /*
  * Everything that reclaim and compaction can do, now, whatever its age: kmm_trim(0), again until nothing more goes, and a
  * pass of compaction, for which it waits; that is made by the background thread, so not where there is none. Returns the
- * bytes that went back.
+ * bytes that went back. malloc_trim(0) does the same, and says whether any went.
  */
 KMM_API size_t kmm_compact(void);
 

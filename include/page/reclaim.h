@@ -96,6 +96,8 @@ void kswapd_begin(struct scan_control *sc);
 u32 kswapd_end(struct scan_control *sc);
 void kswapd_own_events(void);	/* what was counted so far was the background thread's doing: nobody is busy for that */
 extern bool kswapd_running;	/* there is a background thread */
+extern int kswapd_tid;		/* its id */
+bool kswapd_is_alive(void);	/* the same for sure: a child made by a raw clone(2) has its parent's variables, and no thread */
 /*
  * What the slow paths test on their way out, and nothing else: somebody should call kmmd_consider(). Set when free
  * memory has grown enough to be worth a thread, and by the thread when it goes to sleep for good.

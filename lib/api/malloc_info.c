@@ -211,8 +211,8 @@ EXPORT_SYMBOL int malloc_info(int options, FILE *fp)
 	return 0;
 }
 
-/* 1 if memory went back to the kernel, else 0. */
+/* 1 if memory went back to the kernel, else 0. With nothing to be kept compaction has its turn as well. */
 EXPORT_SYMBOL int malloc_trim(size_t pad)
 {
-	return kmm_trim(pad) != 0;
+	return (pad != 0 ? kmm_trim(pad) : kmm_compact()) != 0;
 }

@@ -297,6 +297,7 @@ static void *kmmd(void *arg)
 	set_state(KMMD_STARTING, KMMD_RUNNING);
 	if (main_tid != NULL && READ_ONCE(*main_tid) != 0 && READ_ONCE(*main_tid) != (u32)os_getpid())
 		main_tid = NULL;
+	WRITE_ONCE(kswapd_tid, os_gettid());
 	WRITE_ONCE(kswapd_running, true);
 	kmmd_loop(may_open);
 	WRITE_ONCE(kswapd_running, false);

@@ -178,7 +178,7 @@ void kcompactd_exit(void)
 
 u32 compact_request(void)
 {
-	if (kmm_params.compact == COMPACT_OFF || none_works || !READ_ONCE(kswapd_running))
+	if (kmm_params.compact == COMPACT_OFF || none_works || !kswapd_is_alive())
 		return 0;
 	count_vm_event(VM_compact_stall);
 	return __atomic_add_fetch(&wanted, 1, __ATOMIC_SEQ_CST);
@@ -189,7 +189,7 @@ size_t compact_wait(u32 request)
 	u64 before = __atomic_load_n(&nr_freed, __ATOMIC_RELAXED);
 	u32 seen;
 
-	for (u32 ms = 0; request && ms < WAIT_MAX_MS && READ_ONCE(kswapd_running); ms += WAIT_STEP_MS) {
+	for (u32 ms = 0; request && ms < WAIT_MAX_MS && kswapd_is_alive(); ms += WAIT_STEP_MS) {
 		seen = __atomic_load_n(&done, __ATOMIC_SEQ_CST);
 		if ((s32)(seen - request) >= 0)
 			break;

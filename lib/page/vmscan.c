@@ -18,7 +18,7 @@
  *
  * Who does it. The background thread (mm/kmmd.c) once there is one; it sleeps for good when nothing is left to age, and
  * kmmd_wanted makes the next slow path wake it. Without one, slow paths that free (page_reporting.c), by age;
- * malloc_trim() and allocations that fail do everything at once.
+ * kmm_trim() and allocations that fail do everything at once.
  *
  * Growth. Free memory in the wrong places (caches of other sizes, blocks that are too small) is no use to a program that
  * grows. So before the peak of what is resident rises, it goes home (balance_growth).
@@ -53,11 +53,17 @@
 #define REAP_PAUSE	 8			/* times as long as caches took to reap, they are left alone */
 
 bool kswapd_running;
+int kswapd_tid;
 bool kmmd_wanted;
 static u64 peak_resident;			/* follows the real peak in steps of GROWTH_BATCH */
 static u64 shrunk_at;				/* the peak for which caches were last taken back */
 static u64 reap_again_ns;			/* caches are not reaped before that time */
 static unsigned kswapd_failures;
+
+bool kswapd_is_alive(void)
+{
+	return READ_ONCE(kswapd_running) && (!kswapd_tid || os_thread_alive(kswapd_tid));
+}
 
 void scan_account(struct scan_control *sc, size_t bytes)
 {
