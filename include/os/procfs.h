@@ -16,6 +16,9 @@ struct proc_map {
 /* Calls fn for each line, in address order, until it returns other than 0, and returns that. -errno: no /proc. */
 int for_each_proc_map(int (*fn)(const struct proc_map *, void *), void *arg);
 
+/* Mappings of the process; 0: no /proc. */
+u32 count_proc_maps(void);
+
 /* The addresses in /proc/self/stat. */
 struct proc_mm {
 	uintptr_t start_code, end_code, start_stack, start_data, end_data, start_brk;

@@ -9,6 +9,7 @@
 void create_kmalloc_caches(void);				/* slab_common.c */
 
 #define SLAB_LIMBO	0xfe	/* beside the lists of slab.h: out of its node's books */
+#define SLAB_LOST	0xfd	/* the same, and empty, but its addresses could not be had back (mesh_discard) */
 
 /* --- slab.c: slabs and nodes ---------------------------------------------------------------------------- */
 /*

@@ -32,7 +32,8 @@
  * kernel tells us, and we fill the child's pages (os/uffd.c).
  *
  * Locks. None. Groups and descriptors belong to kmmd, but for nr_views. A slab that is given back maps fresh memory
- * over its view (mesh_discard) before its pages go to the buddy.
+ * over its view (mesh_discard) before its pages go to the buddy. If the kernel refuses that, as when the program has used
+ * up vm.max_map_count, the slab is lost until a later pass tries again.
  *
  * Kernel counterpart. mm/migrate.c (isolate, unmap, copy, remap, putback). The idea: Powers et al., PLDI 2019; there
  * the views are shared mappings, which fork breaks, and the freeze is mprotect(), which system calls see as EFAULT.
@@ -43,6 +44,7 @@
 #include "mesh.h"
 
 #include "os/os.h"
+#include "os/procfs.h"
 #include "os/uffd.h"
 #include "os/vm.h"
 #include "page/compaction.h"
@@ -54,7 +56,8 @@
 #define SLAB_BYTES_MAX (MESH_PAGES_MAX * os_page_size)
 #define CANARY_TRIES	100
 #define MOVE_TRIES    64u
-#define VMA_SHARE     2u	/* of vm.max_map_count may be ours: one in so many */
+#define VMAS_OURS(max) ((max) / 4 * 3)	/* of vm.max_map_count, at most */
+#define VMAS_ALL(max)  ((max) / 8 * 7)	/* what there may be with those that others have */
 #define DEFAULT_MAX_MAP_COUNT 65530u
 
 static struct {
@@ -179,7 +182,7 @@ int mesh_open(void)
 	if (ret == 0 && !release_canary())
 		ret = -EOPNOTSUPP;
 	if (ret == 0) {
-		mesh.max_vmas = max_map_count() / VMA_SHARE;
+		mesh_count_vmas();
 		if (!mesh.nr_groups)
 			mesh.nr_groups = MESH_GROUP_KSM + 1;
 		mesh.first_own = mesh.nr_groups;
@@ -292,9 +295,25 @@ static unsigned nr_seams(const struct page *slab)
 	return !is_view(pfn - 1) + !is_view(pfn + kmalloc_caches[slab->cls].nr_pages);
 }
 
+/* The limit may change as the program runs, and what others have does. */
+void mesh_count_vmas(void)
+{
+	u64 ours = __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED), all = count_proc_maps(), max = max_map_count();
+	u64 others = all - min(all, ours);
+
+	mesh.max_vmas = min(VMAS_OURS(max), VMAS_ALL(max) - min(VMAS_ALL(max), others));
+}
+
+u32 mesh_room(void)
+{
+	u64 ours = __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED);
+
+	return (u32)(mesh.max_vmas - min(mesh.max_vmas, ours));
+}
+
 bool mesh_has_room(void)
 {
-	return __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED) + 2 * MESH_BATCH <= mesh.max_vmas;
+	return mesh_room() >= 2 * MESH_BATCH;
 }
 
 /* --- children that were made while pages were away ------------------------------------------------------------- */
@@ -512,8 +531,10 @@ bool mesh_discard(struct page *slab)
 {
 	u32 id = slab_group(slab);
 
-	if (id != MESH_GROUP_KSM && vm_map_over(page_address(slab), slab_size(slab)) != 0)
+	if (id != MESH_GROUP_KSM && vm_map_over(page_address(slab), slab_size(slab)) != 0) {
+		slab->bucket = SLAB_LOST;
 		return false;
+	}
 	slab->flags &= (u16)~PG_meshed;
 	__atomic_sub_fetch(&view_bytes, slab_size(slab), __ATOMIC_RELAXED);
 	if (id != MESH_GROUP_KSM) {

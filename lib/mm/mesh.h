@@ -77,6 +77,8 @@ void mesh_plan_begin(struct mesh_plan *plan);
 void mesh_plan_add_group(struct mesh_plan *plan, u32 group, u8 colour, const struct occupancy *live);
 /* Puts all candidates of the class into bins. */
 void mesh_plan_class(struct mesh_plan *plan, unsigned cls);
+/* The candidates of a class that is planned are what they were before. */
+void mesh_plan_undo(struct mesh_plan *plan, unsigned cls);
 /* Pages that go home if the bin is carried out: negative if that would cost some. */
 s32 mesh_bin_gain(const struct mesh_bin *bin, unsigned cls, u64 present);
 
@@ -118,7 +120,9 @@ const char *mesh_needs(int error);
 int mesh_groups_alloc(void);	/* 0 or -ENOMEM */
 void mesh_enter(struct page *slab, u32 id);	/* an isolated slab is meshed now */
 bool mesh_may_write(void);	/* no other process has views of our frames */
-bool mesh_has_room(void);	/* for the VMAs of one more batch */
+void mesh_count_vmas(void);	/* before a pass maps anything: how many are left? */
+u32 mesh_room(void);		/* so many VMAs are left */
+bool mesh_has_room(void);	/* for those of one more batch */
 struct mesh_group *mesh_group(u32 id);
 u32 mesh_group_create(unsigned cls, u8 colour);	/* 0: there are no more */
 u32 mesh_first_group(unsigned cls);

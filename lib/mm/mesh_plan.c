@@ -167,6 +167,21 @@ void mesh_plan_class(struct mesh_plan *plan, unsigned cls)
 	}
 }
 
+void mesh_plan_undo(struct mesh_plan *plan, unsigned cls)
+{
+	for (u32 b = 0; b < plan->nr_bins; b++) {
+		for (u32 next, i = plan->bin[b].first; i != NO_INDEX; i = next) {
+			struct mesh_candidate *c = &plan->candidate[i];
+			u32 *list = &plan->by_weight[cls][occupancy_weight(&c->live)];
+
+			next = c->next;
+			c->next = *list;
+			*list = i;
+		}
+	}
+	plan->nr_bins = 0;
+}
+
 s32 mesh_bin_gain(const struct mesh_bin *bin, unsigned cls, u64 present)
 {
 	u64 added = occupied_pages(cls, &bin->live) & ~present;

@@ -6,6 +6,7 @@
  *
  *	SCAN	walks the zones: sparse quiet slabs become candidates, meshed ones say what they still need
  *	SETTLE	frames that nobody needs any more go home; is the rest worth the trouble?
+ *	SURVEY	if there are not mappings enough: a plan for each class, of which only what it would bring is kept
  *	PLAN	one size class: who goes with whom (mesh_plan.c)
  *	RUN	carries that out, a batch of slabs at a time; then the next class
  *
@@ -14,7 +15,8 @@
  * record of times. Writing to objects cannot be seen; where that happens pages un-mesh, at the price of a copy.
  *
  * Order. The larger classes first: they free most pages for each mapping, of which the kernel allows so many
- * (vm.max_map_count; half of it is ours). When those are used up the log says what more would bring.
+ * (vm.max_map_count; three quarters are ours, if the program leaves them). When those are used up the log says what more
+ * would bring. Where they will not do for all, those bins are left out that free least for each mapping (pick_worth).
  *
  * What a group still needs is the union of what its slabs need: live objects, but for those on pages that the program
  * has written and so has for itself. It counts only if the scan has seen all of the group's slabs, and none was
@@ -45,8 +47,10 @@
 #define GROUPS_PER_SLICE 64u
 #define SPARSE		2u	/* at most one object in so many is live */
 #define VIEWS_PER_PAGE	2	/* a page must be gained for so many mappings */
+#define YIELD_STEPS	16	/* to the page */
+#define YIELDS		(MESH_PAGES_MAX * YIELD_STEPS + 1)
 
-enum mesh_step { MESH_BEGIN, MESH_SCAN, MESH_SETTLE, MESH_PLAN, MESH_RUN };
+enum mesh_step { MESH_BEGIN, MESH_SCAN, MESH_SETTLE, MESH_SURVEY, MESH_PLAN, MESH_RUN };
 
 /* What the scan has seen of a group's views. */
 struct sighting {
@@ -65,6 +69,8 @@ static struct {
 	unsigned cls;
 	u32 group, bin, candidate, created;
 	u64 left_pages, left_slabs;	/* for want of VMAs */
+	u32 views_of_yield[YIELDS];	/* surveyed */
+	u32 least_yield;		/* bins below are left out */
 } walk;
 
 /* --- scan --------------------------------------------------------------------------------------------------- */
@@ -80,6 +86,8 @@ static bool begin(struct compact_control *cc)
 		walk.seen[id].nr_views = smp_load_acquire(&mesh_group(id)->nr_views);
 	walk.pfn = 0;
 	walk.nr_pages = walk.left_pages = walk.left_slabs = 0;
+	walk.least_yield = 0;
+	memset(walk.views_of_yield, 0, sizeof(walk.views_of_yield));
 	walk.step = MESH_SCAN;
 	return walk.plan && walk.seen;
 }
@@ -170,6 +178,12 @@ static bool look_at_slab(struct compact_control *cc, struct page *slab)
 
 	if (!n)
 		return true;
+	if (slab->bucket == SLAB_LOST) {
+		slab->bucket = SLAB_LIMBO;
+		mutex_unlock(&n->lock, LOCK_node);
+		putback_slab(slab);
+		return true;
+	}
 	meshed = slab->flags & PG_meshed;
 	candidate = __is_candidate(cc, slab);
 	id = slab_group(slab);
@@ -240,22 +254,75 @@ static void settle(struct compact_control *cc)
 		return;
 	walk.step = MESH_PLAN;
 	walk.cls = walk.plan->nr_candidates && is_worth_it(cc) ? NR_KMALLOC_CLASSES : 0;
+	if (!walk.cls || walk.ksm)
+		return;
+	mesh_count_vmas();
+	if (walk.plan->nr_candidates > mesh_room())
+		walk.step = MESH_SURVEY;
 }
 
 /* --- plan --------------------------------------------------------------------------------------------------- */
 
-static void plan_class(void)
+static s32 bin_gain(const struct mesh_bin *bin)
+{
+	return mesh_bin_gain(bin, walk.cls, bin->group ? mesh_group(bin->group)->present : 0);
+}
+
+/* Pages that go home for each mapping, in steps; 0: not worth it. */
+static u32 bin_yield(const struct mesh_bin *bin)
+{
+	s32 gain = bin_gain(bin);
+
+	if (!bin->nr || gain <= 0 || gain * VIEWS_PER_PAGE < (s32)bin->nr)
+		return 0;
+	return min((u32)gain * YIELD_STEPS / bin->nr, YIELDS - 1u);
+}
+
+/* The next class, and its plan. */
+static bool plan_class(void)
 {
 	walk.cls--;
 	if (!mesh_class_is_worth(walk.cls))
-		return;
+		return false;
 	mesh_plan_begin(walk.plan);
 	for (u32 id = mesh_first_group(walk.cls); id; id = mesh_group(id)->next)
 		mesh_plan_add_group(walk.plan, id, mesh_group(id)->colour, &mesh_group(id)->live);
 	mesh_plan_class(walk.plan, walk.cls);
+	return true;
+}
+
+static void plan(void)
+{
+	if (!plan_class())
+		return;
 	walk.bin = 0;
 	walk.candidate = NO_INDEX;
 	walk.step = MESH_RUN;
+}
+
+/* The yield from which on there are mappings for all that have it. */
+static u32 pick_worth(void)
+{
+	u32 yield = YIELDS, room = mesh_room();
+
+	while (yield > 1 && walk.views_of_yield[yield - 1] <= room)
+		room -= walk.views_of_yield[--yield];
+	return yield;
+}
+
+static void survey(void)
+{
+	if (walk.cls <= 1) {
+		walk.least_yield = pick_worth();
+		walk.cls = NR_KMALLOC_CLASSES;
+		walk.step = MESH_PLAN;
+		return;
+	}
+	if (!plan_class())
+		return;
+	for (u32 i = 0; i < walk.plan->nr_bins; i++)
+		walk.views_of_yield[bin_yield(&walk.plan->bin[i])] += walk.plan->bin[i].nr;
+	mesh_plan_undo(walk.plan, walk.cls);
 }
 
 /* --- run ---------------------------------------------------------------------------------------------------- */
@@ -294,15 +361,14 @@ static bool isolate(struct compact_control *cc, struct mesh_job *jobs, struct me
 /* The group that the bin's slabs go to, 0: it is not worth it, or there is no room. */
 static u32 bin_group(const struct mesh_bin *bin)
 {
-	u64 present = bin->group ? mesh_group(bin->group)->present : 0;
-	s32 gain = mesh_bin_gain(bin, walk.cls, present);
+	u32 yield = bin_yield(bin);
 
-	if (!bin->nr || gain <= 0 || gain * VIEWS_PER_PAGE < (s32)bin->nr)
+	if (!yield)
 		return 0;
 	if (walk.ksm)
 		return bin->nr > 1 ? MESH_GROUP_KSM : 0;
-	if (!mesh_has_room()) {
-		walk.left_pages += (u64)gain;
+	if (yield < walk.least_yield || !mesh_has_room()) {
+		walk.left_pages += (u64)bin_gain(bin);
 		walk.left_slabs += bin->nr;
 		return 0;
 	}
@@ -376,7 +442,7 @@ static void say_what_is_left(void)
 
 static bool mesh_scan(struct compact_control *cc)
 {
-	bool more = true, gated = walk.step != MESH_PLAN;	/* a plan is kmmd's own, and takes its time */
+	bool more = true, gated = walk.step != MESH_PLAN && walk.step != MESH_SURVEY;	/* a plan is kmmd's own, and takes its time */
 
 	if (gated)
 		gate_enter();
@@ -384,7 +450,8 @@ static bool mesh_scan(struct compact_control *cc)
 	case MESH_BEGIN: more = begin(cc); break;
 	case MESH_SCAN: scan(cc); break;
 	case MESH_SETTLE: settle(cc); break;
-	case MESH_PLAN: more = walk.cls > 1; if (more) plan_class(); break;
+	case MESH_SURVEY: survey(); break;
+	case MESH_PLAN: more = walk.cls > 1; if (more) plan(); break;
 	case MESH_RUN: run(cc); break;
 	}
 	if (!more)

@@ -219,7 +219,7 @@ static void discard_slab(struct page *slab)
 
 	VM_BUG_ON(slab->nr_free != slab->nr_objects || slab->bucket != SLAB_LIMBO);
 	if (unlikely(slab->flags & PG_meshed) && !mesh_discard(slab))
-		return;		/* its addresses are lost; nothing is known to make the kernel refuse that */
+		return;
 	if (unlikely(slab->flags & PG_shrunk))
 		__slab_unshrink(slab);
 	if (slab->nr_objects > 64)

@@ -132,6 +132,22 @@ int for_each_proc_map(int (*fn)(const struct proc_map *, void *), void *arg)
 	return ret;
 }
 
+u32 count_proc_maps(void)
+{
+	int fd = open_procfs("maps");
+	char buf[READ_CHUNK];
+	ssize_t n;
+	u32 nr = 0;
+
+	if (fd < 0)
+		return 0;
+	while ((n = os_read(fd, buf, sizeof(buf))) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			nr += buf[i] == '\n';
+	os_close(fd);
+	return nr;
+}
+
 /* Fields are counted from 1 in proc(5). The second, the name in parentheses, may itself hold both. */
 int read_proc_mm(struct proc_mm *mm)
 {
