@@ -6,9 +6,9 @@
  * class, home, number of free objects; which ones are free stands in a bitmap outside the slab (in struct page for up to
  * 64 objects), so memory of free objects is never touched.
  *
- * Homes. A slab belongs to the node of one CPU: only that CPU hands out its objects, so that objects of two CPUs do
- * not come to lie in one cache line. A slab that is mostly free while its node has several such is given up to
- * the cache domain's node, from where any CPU of the domain adopts it. So memory is bounded by what CPUs use.
+ * Homes. A slab belongs to the node of one CPU: only that CPU hands out its objects, so that no two CPUs' objects lie in
+ * one cache line. A slab that is mostly free while its node has several such is given up to the cache domain's node, from
+ * where any CPU of the domain adopts it: memory is bounded by what CPUs use.
  *
  * A heap that shrinks. Sheaves hand out what was freed last, so where more is freed than allocated all slabs would become
  * sparse alike. But objects of other homes are not handed out: a node with more free objects than FREE_SHARE allows gives
@@ -26,7 +26,7 @@
  *
  * Invariants. Under the lock of node[slab->home][cls]: nr_free is the number of bits set; the slab is on the list that
  * its nr_free says; node->nr_free, nr_slabs, nr_partial, nr_empty are sums. The map entries where objects begin name
- * class and home; who sees an old home puts the object on the wrong sheaf, and slab_free_bulk() brings it home.
+ * class and home; who sees an old home uses the wrong sheaf, from which slab_free_bulk() brings the object home.
  *
  * Locks. node; two nodes are never locked at once. Pages are taken and given back without it.
  *
@@ -52,6 +52,7 @@
 #define MOSTLY_FREE_KEPT 4	/* slabs at least 3/4 free that a CPU's node keeps for itself */
 #define FREE_SHARE	8	/* one object in so many may be free in slabs of a CPU's node */
 #define FREE_KEPT	KIB(64)	/* or so many bytes */
+#define MANY_OBJECTS	16	/* of a slab: with fewer it empties by itself */
 
 struct bitmap16 { u64 w[2]; };
 struct bitmap32 { u64 w[4]; };
@@ -423,12 +424,10 @@ static void __remove_empty(struct kmem_cache_node *n, unsigned home, unsigned cl
 /* Should a slab that has just got objects back leave its node? */
 static bool __is_surplus(const struct kmem_cache_node *n, const struct page *slab)
 {
-	if (slab->bucket >= SLAB_EMPTY)
-		return false;
-	if (slab->bucket == SLAB_MOSTLY_FREE && n->nr_partial > MOSTLY_FREE_KEPT && nr_percpu_areas() > 1)
-		return true;
-	return n->nr_free * kmalloc_caches[slab->cls].size > FREE_KEPT && (u64)slab->nr_free * n->nr_slabs >= n->nr_free &&
-	       n->nr_free * FREE_SHARE > (u64)n->nr_slabs * slab->nr_objects;
+	if (slab->bucket >= SLAB_MOSTLY_FREE)
+		return slab->bucket == SLAB_MOSTLY_FREE && n->nr_partial > MOSTLY_FREE_KEPT && nr_percpu_areas() > 1;
+	return slab->nr_objects >= MANY_OBJECTS && n->nr_free * kmalloc_caches[slab->cls].size > FREE_KEPT &&
+	       (u64)slab->nr_free * n->nr_slabs >= n->nr_free && n->nr_free * FREE_SHARE > (u64)n->nr_slabs * slab->nr_objects;
 }
 
 /* nr objects came back: keeps the slab on the right list, or takes it out of the node. */
