@@ -31,6 +31,9 @@
  * is made by a raw clone(2) between (1) and (3) lacks the pages that are away: its parent waits in clone, the
  * kernel tells us, and we fill the child's pages (os/uffd.c).
  *
+ * While a child lives nothing is meshed, not even onto frames that it cannot know: a page that it shares cannot be moved,
+ * and a copy of ours would free nothing, since the child keeps the page. Most are shared, so it is not worth the stalls.
+ *
  * Locks. None. Groups and descriptors belong to kmmd, but for nr_views. A slab that is given back maps fresh memory
  * over its view (mesh_discard) before its pages go to the buddy. If the kernel refuses that, as when the program has used
  * up vm.max_map_count, the slab is lost until a later pass tries again.

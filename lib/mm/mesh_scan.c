@@ -61,6 +61,7 @@ struct sighting {
 static struct {
 	enum mesh_step step;
 	bool ksm;			/* by equal pages instead of frames */
+	bool child_lives;		/* so that nothing was meshed */
 	struct mesh_plan *plan;
 	struct sighting *seen;		/* [nr_groups] */
 	u32 nr_groups;
@@ -86,6 +87,7 @@ static bool begin(struct compact_control *cc)
 		walk.seen[id].nr_views = smp_load_acquire(&mesh_group(id)->nr_views);
 	walk.pfn = 0;
 	walk.nr_pages = walk.left_pages = walk.left_slabs = 0;
+	walk.child_lives = false;
 	walk.least_yield = 0;
 	memset(walk.views_of_yield, 0, sizeof(walk.views_of_yield));
 	walk.step = MESH_SCAN;
@@ -256,6 +258,12 @@ static void settle(struct compact_control *cc)
 	walk.cls = walk.plan->nr_candidates && is_worth_it(cc) ? NR_KMALLOC_CLASSES : 0;
 	if (!walk.cls || walk.ksm)
 		return;
+	walk.child_lives = !mesh_may_write();
+	if (walk.child_lives) {
+		walk.cls = 0;
+		cc->again = true;
+		return;
+	}
 	mesh_count_vmas();
 	if (walk.plan->nr_candidates > mesh_room())
 		walk.step = MESH_SURVEY;
@@ -431,9 +439,14 @@ static void run(struct compact_control *cc)
 
 static void say_what_is_left(void)
 {
-	static bool said;
+	static bool said, said_child;
+	bool may = kmm_params.compact != COMPACT_AUTO || kmm_params.verbose;
 
-	if (walk.left_slabs && !said && (kmm_params.compact != COMPACT_AUTO || kmm_params.verbose)) {
+	if (walk.child_lives && !said_child && may) {
+		said_child = true;
+		pr_info("meshing: waits until no child shares this process's memory");
+	}
+	if (walk.left_slabs && !said && may) {
 		said = true;
 		pr_info("meshing: vm.max_map_count is used up; %llu more mappings would free %llu kB",
 			(unsigned long long)walk.left_slabs, (unsigned long long)(walk.left_pages * os_page_size >> 10));

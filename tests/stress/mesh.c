@@ -12,6 +12,7 @@
  *   churner    malloc and free, so that there are always new sparse slabs
  *   forker     fork(): the child checks what nobody writes, and writes it
  *   rawforker  the same by the system call, behind libkmm's back
+ *   vforker    vfork(): the child checks in its parent's memory
  *
  * while the main thread asks for one pass of compaction after the other. At the end all objects are checked once more.
  * Where the kernel has no io_uring or the file system no O_DIRECT, that worker says so and leaves.
@@ -393,7 +394,27 @@ static void *churn(void *arg)
 	return arg;
 }
 
-static uint64_t nr_forks;
+static uint64_t nr_forks, nr_vforks;
+
+static void *vfork_on(void *arg)
+{
+	struct rng r = rng_of(3000);
+
+	while (running()) {
+		pid_t pid = vfork();
+		int status;
+
+		T_CHECK(pid >= 0, "vfork: %s", strerror(errno));
+		if (pid == 0) {
+			check_constants("a vfork child");
+			_exit(0);
+		}
+		T_CHECK(waitpid(pid, &status, 0) == pid && status == 0, "a vfork child ended with %x", status);
+		nr_vforks++;
+		usleep(rng_below(&r, 30000));
+	}
+	return arg;
+}
 
 static void *fork_on(void *arg)
 {
@@ -461,7 +482,7 @@ static void make_objects(void)
 
 int main(int argc, char **argv)
 {
-	pthread_t t[NR_OF(workers) + 7];
+	pthread_t t[NR_OF(workers) + 8];
 	unsigned nr = 0, views = 0;
 	uint64_t end;
 
@@ -482,6 +503,7 @@ int main(int argc, char **argv)
 	t[nr++] = t_thread(churn, NULL);
 	t[nr++] = t_thread(fork_on, NULL);
 	t[nr++] = t_thread(fork_on, "raw");
+	t[nr++] = t_thread(vfork_on, NULL);
 	for (end = t_deadline(5000); t_now_ms() < end;) {
 		unsigned now = nr_views();
 
@@ -495,8 +517,8 @@ int main(int argc, char **argv)
 	while (nr)
 		pthread_join(t[--nr], NULL);
 	check_constants("at the end");
-	dprintf(STDERR_FILENO, "%llu forks, %llu passes of a ball, at most %u slabs meshed at once\n", (unsigned long long)nr_forks,
-		(unsigned long long)nr_passes, views);
+	dprintf(STDERR_FILENO, "%llu forks, %llu vforks, %llu passes of a ball, at most %u slabs meshed at once\n", (unsigned long long)nr_forks,
+		(unsigned long long)nr_vforks, (unsigned long long)nr_passes, views);
 	for (unsigned i = 0; i < NR_OF(workers); i++)
 		dprintf(STDERR_FILENO, "%s %llu\n", workers[i].name, (unsigned long long)workers[i].nr);
 	T_CHECK(views > 20 || !can_mesh() || !kmm_compact, "nothing was meshed");
