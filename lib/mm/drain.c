@@ -165,21 +165,26 @@ void drain_cpu(unsigned cpu)
 		drain_slots(cpu, colour, all_slots);
 }
 
-void drain_colour(unsigned colour)
+static void for_each_node(unsigned colour, void (*fn)(unsigned home, unsigned cache))
 {
 	unsigned home;
 
-	drain_areas(0, nr_percpu_areas(), colour, all_slots);
-	for (unsigned i = 0; home_by_index(i, &home); i++) {
-		for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
-			unsigned cache = cls | colour << MAP_COLOUR_SHIFT;
+	for (unsigned i = 0; home_by_index(i, &home); i++)
+		for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES && get_node(home, cls | colour << MAP_COLOUR_SHIFT); cls++)
+			fn(home, cls | colour << MAP_COLOUR_SHIFT);
+}
 
-			if (!get_node(home, cache))
-				break;
-			barn_flush(home, cache);
-			node_shrink(home, cache);
-		}
-	}
+static void shrink_node(unsigned home, unsigned cache)
+{
+	node_shrink(home, cache);
+}
+
+/* Barns first, all of them: their objects may be of slabs that live elsewhere by now, and become empty there. */
+void drain_colour(unsigned colour)
+{
+	drain_areas(0, nr_percpu_areas(), colour, all_slots);
+	for_each_node(colour, barn_flush);
+	for_each_node(colour, shrink_node);
 }
 
 void kmem_cache_shrink_all(void)

@@ -32,6 +32,7 @@ unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr);
 void __isolate_slab(struct kmem_cache_node *n, struct page *slab);
 /* The same; it is put back into its cache domain, where what is freed in it is not handed out again. */
 void __exile_slab(struct kmem_cache_node *n, struct page *slab);
+void set_slab_home(struct page *slab, unsigned home);	/* its old node's lock held, or nobody knows it */
 /* Puts it back; discards it if it has become empty. No lock held. */
 void putback_slab(struct page *slab);
 /* Up to want objects of a slab with free ones, as slab_alloc_bulk(). Node lock held. */
@@ -62,6 +63,10 @@ static inline u64 *slab_bits(struct page *slab)
 {
 	return slab->nr_objects <= 64 ? &slab->word : slab->bitmap;
 }
+
+/* --- slab_steal.c --------------------------------------------------------------------------------------- */
+/* A slab with free objects from another CPU of the domain, in limbo with this home; NULL: none to spare. */
+struct page *steal_slab(unsigned home, unsigned cls);
 
 /* --- sheaf.c -------------------------------------------------------------------------------------------- */
 void sheaves_prepare(unsigned cpu, unsigned colour);

@@ -6,13 +6,12 @@
  * class, home, number of free objects; which ones are free stands in a bitmap outside the slab (in struct page for up to
  * 64 objects), so memory of free objects is never touched.
  *
- * Homes. A slab belongs to the node of one CPU: only that CPU hands out its objects, so that no two CPUs' objects lie in
- * one cache line. A slab that is mostly free while its node has several such is given up to the cache domain's node, from
- * where any CPU of the domain adopts it: memory is bounded by what CPUs use.
+ * Homes. A slab belongs to one CPU's node, and only that CPU hands out its objects, so that no two CPUs' lie in one cache
+ * line. Slabs that are mostly free go to the cache domain's node, where others adopt them. Where objects are whole cache
+ * lines, a CPU takes over another's partial slab before it makes one (slab_steal.c).
  *
- * A heap that shrinks. Sheaves hand out what was freed last, so where more is freed than allocated all slabs would become
- * sparse alike. But objects of other homes are not handed out: a node with more free objects than FREE_SHARE allows gives
- * up slabs emptier than its average, which then only lose objects, while the others stay dense.
+ * A heap that shrinks. Sheaves hand out what was freed last, so all slabs would become sparse alike. But a node with more
+ * free objects than FREE_SHARE gives up slabs emptier than its average, which then only lose objects; others stay dense.
  *
  * States of a slab                nr_free          bucket
  *   full                          0                SLAB_UNLISTED
@@ -167,7 +166,7 @@ static void mark_pages(struct page *slab, u16 tail_flags, map_entry_t e)
 	}
 }
 
-static void set_slab_home(struct page *slab, unsigned home)
+void set_slab_home(struct page *slab, unsigned home)
 {
 	slab->home = (u16)home;
 	mark_pages(slab, PG_tail, make_map_entry(slab->cls, slab->colour, home));
@@ -311,6 +310,8 @@ unsigned slab_alloc_bulk(unsigned home, unsigned cls, void **p, unsigned want)
 		struct page *slab = adopt_slab(home, cls);
 		unsigned nr;
 
+		if (!slab && nr_percpu_areas() > 1)
+			slab = steal_slab(home, cls);
 		if (!slab)
 			slab = new_slab(home, cls);
 		if (!slab)

@@ -6,19 +6,21 @@
  *   slots    sheaves that stand as they stood a decay time ago are taken from their CPU and emptied
  *   nodes    barns and empty slabs of a class that has not changed for so long; where no slow path has run at all for so
  *            long, slabs with free objects go to the cache domain, since a CPU that comes later would make its own
- *   slabs    OS pages in which no live object lies, in slabs that have been left alone for so long
+ *   slabs    OS pages in which no live object lies, in slabs from which nothing has been taken for so long
  *
  * Objects. What is quiet is found by looking again: struct cpu_ages, one for each CPU, holds for every slot and node a
  * summary of what it looked like and since when. That sees a slot that is used only by chance if its top is where it
  * was: one that is emptied although in use costs a refill, and no more than once in a decay time. For a slab the record
  * lies in the struct page of its second page, which no slab needs: a slab of one page has nothing to give back.
  *
- *   slab[1].nr_objects   number of free objects at the last look
- *   slab[1].prev	  since when (ms)
- *   slab[1].word	  with PG_shrunk: OS pages that have gone home
+ *   slab[1].prev	  since when nothing has been taken from it, or pages of it went home (ms)
+ *   slab[1].word	  OS pages that have gone home
+ *   slab[1].nr_objects   number of free objects when they went
  *
- * PG_shrunk is cleared by whoever takes an object from the slab (slab.c tests it); so while it is set what went home is
- * still there, and when the number of free objects is the same as well, there is nothing to do.
+ * The records hold while PG_shrunk stands, which the first look sets and whoever takes an object from the slab clears
+ * (slab.c). Objects that come back in the meantime do not count: where a program shrinks, each of its slabs gets some
+ * all the time, and none of them would ever be called quiet. When the number of free objects is the same as when pages went
+ * last, there is nothing to do.
  *
  * Slabs are found by walking the zones page by page, not by lists, which change under our feet: the cursor is a page
  * number. What a page is, is read without a lock, and believed only under its node's.
@@ -178,8 +180,9 @@ static void add_shrunk_pages(u64 map, bool add)
 void __slab_unshrink(struct page *slab)
 {
 	slab->flags &= (u16)~PG_shrunk;
+	if (!slab[1].word)
+		return;
 	add_shrunk_pages(slab[1].word, false);
-	slab[1].nr_objects = UINT16_MAX;	/* has been used */
 	count_vm_event(VM_slab_unshrink);
 }
 
@@ -232,25 +235,19 @@ static void add_ranges(struct shrink_batch *b, struct page *slab, u64 map)
 static u64 __pages_to_shrink(struct scan_control *sc, struct page *slab)
 {
 	struct page *record = slab + 1;
-	u64 map, gone = 0;
+	u64 map;
 
-	if (slab->flags & PG_shrunk) {
-		if (record->nr_objects == slab->nr_free)
-			return 0;
-		gone = record->word;
-	}
-	if (sc->kswapd && record->nr_objects != slab->nr_free) {
-		record->nr_objects = slab->nr_free;
+	if (!(slab->flags & PG_shrunk)) {
+		slab->flags |= PG_shrunk;
+		record->word = 0;
+		record->nr_objects = UINT16_MAX;
 		record->prev = sc->now_ms;
 	}
-	if (sc->max_age_ms && !scan_is_old(sc, record->prev, sc->max_age_ms))
+	if (record->nr_objects == slab->nr_free || (sc->max_age_ms && !scan_is_old(sc, record->prev, sc->max_age_ms)))
 		return 0;
+	map = free_os_pages(slab) & ~record->word;
 	record->nr_objects = slab->nr_free;
-	map = free_os_pages(slab) & ~gone;
-	if (!gone) {
-		record->word = 0;
-		slab->flags |= PG_shrunk;	/* so that it is not looked at again */
-	}
+	record->prev = sc->now_ms;
 	return map;
 }
 

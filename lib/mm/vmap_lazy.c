@@ -208,6 +208,15 @@ static size_t purge_victims(struct list_head *victims)
 	return bytes;
 }
 
+/* What lies here goes home by age, but for that somebody must look. */
+static void want_kmmd(void)
+{
+	u64 bytes = READ_ONCE(vmap.stat.lazy_bytes);
+
+	if (!READ_ONCE(kswapd_running) && (bytes >= KSWAPD_EARNED || (bytes >= KSWAPD_WORTH && nr_tasks() >= 2)))
+		WRITE_ONCE(kmmd_wanted, true);
+}
+
 void purge_excess_lazy(void)
 {
 	struct list_head victims = LIST_HEAD_INIT(victims);
@@ -217,6 +226,7 @@ void purge_excess_lazy(void)
 	vmap_unlock();
 	if (unlikely(!list_empty(&victims)))
 		purge_victims(&victims);
+	want_kmmd();
 }
 
 size_t purge_vmap_area_lazy(u64 max_age_ms)
