@@ -27,6 +27,12 @@ void __mutex_wake(struct mutex *m);
 void lockdep_acquire(enum lock_class c, bool trylock);	/* BUG on wrong order in this thread; a try may be out of order */
 void lockdep_release(enum lock_class c);
 bool lockdep_is_held(enum lock_class c);
+/*
+ * The longest that a thread which asked for it held a lock of each class, in ns of its own CPU time, so that being preempted
+ * does not count; of the wait for the lock, what was spent spinning does. For tests.
+ */
+void lockdep_time_this_thread(bool on);
+extern u64 lockdep_longest_ns[NR_LOCK_CLASSES];
 #else
 static inline void lockdep_acquire(enum lock_class c, bool trylock) { (void)c; (void)trylock; }
 static inline void lockdep_release(enum lock_class c) { (void)c; }

@@ -81,6 +81,11 @@ void trim_begin(struct scan_control *sc);
 bool trim_slice(struct scan_control *sc, size_t pad);
 size_t trim_end(struct scan_control *sc, size_t pad);
 size_t try_to_free_pages(size_t pad);
+/*
+ * How old free memory becomes before the slow paths of the program give it back: KMM_DECAY_MS, and UNATTENDED times that
+ * without the background thread, since then the program itself has to do it and to wait.
+ */
+u64 direct_decay_ms(void);
 /* Free memory that is resident: in zones, and what shrinkers count. */
 size_t reclaimable_bytes(void);
 

@@ -165,26 +165,29 @@ void drain_cpu(unsigned cpu)
 		drain_slots(cpu, colour, all_slots);
 }
 
-static void for_each_node(unsigned colour, void (*fn)(unsigned home, unsigned cache))
+/* Into slabs with what a home's barns hold, or back with its slabs that are empty: most have neither. */
+static void shrink_home(unsigned home, unsigned colour, bool barns)
 {
-	unsigned home;
+	const struct kmem_cache_node *n = get_node(home, colour << MAP_COLOUR_SHIFT);
 
-	for (unsigned i = 0; home_by_index(i, &home); i++)
-		for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES && get_node(home, cls | colour << MAP_COLOUR_SHIFT); cls++)
-			fn(home, cls | colour << MAP_COLOUR_SHIFT);
-}
-
-static void shrink_node(unsigned home, unsigned cache)
-{
-	node_shrink(home, cache);
+	for (unsigned cls = 1; n && cls < NR_KMALLOC_CLASSES; cls++) {
+		if (barns && READ_ONCE(n[cls].full))
+			barn_flush(home, cls | colour << MAP_COLOUR_SHIFT);
+		if (!barns && READ_ONCE(n[cls].nr_empty))
+			node_shrink(home, cls | colour << MAP_COLOUR_SHIFT);
+	}
 }
 
 /* Barns first, all of them: their objects may be of slabs that live elsewhere by now, and become empty there. */
 void drain_colour(unsigned colour)
 {
+	unsigned home;
+
 	drain_areas(0, nr_percpu_areas(), colour, all_slots);
-	for_each_node(colour, barn_flush);
-	for_each_node(colour, shrink_node);
+	for (unsigned cpu = 0; cpu < nr_percpu_areas(); cpu++)
+		shrink_home(cpu, colour, true);
+	for (unsigned i = 0; home_by_index(i, &home); i++)
+		shrink_home(home, colour, false);
 }
 
 void kmem_cache_shrink_all(void)

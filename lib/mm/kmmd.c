@@ -52,6 +52,7 @@
 #include "os/os.h"
 #include "page/compaction.h"
 #include "page/memcontrol.h"
+#include "page/vmpressure.h"
 #include "page/vmstat.h"
 #include <dlfcn.h>
 #include <elf.h>
@@ -244,7 +245,8 @@ static bool stop(void)
 	return ending() || main_has_gone();
 }
 
-static u32 kmmd_pass(void)
+/* look_ms: until the kernel should be asked again how short memory is; what it said counts from the next pass on. */
+static u32 kmmd_pass(bool may_open, u32 *look_ms)
 {
 	struct scan_control sc;
 	bool more;
@@ -255,6 +257,8 @@ static u32 kmmd_pass(void)
 		more = shrink_slice(&sc);
 		gate_leave();
 	} while (more && !stop());
+	if (may_open)
+		*look_ms = vmpressure_look(sc.now_ms);
 	return kswapd_end(&sc);
 }
 
@@ -267,12 +271,14 @@ static void set_asleep(bool asleep)
 static void kmmd_loop(bool may_open)
 {
 	while (!stop()) {
-		u32 seen = smp_load_acquire(&kmmd_seq), ms;
+		u32 seen = smp_load_acquire(&kmmd_seq), look_ms = NEVER_MS, ms;
 
 		if (may_open && should_load())
 			kmmd_load();
-		ms = kmmd_pass();
+		ms = kmmd_pass(may_open, &look_ms);
 		ms = min(ms, kcompactd_run(ms, may_open, stop));
+		if (ms != NEVER_MS)	/* something will go home: sooner, if memory gets short meanwhile */
+			ms = min(ms, look_ms);
 		if (ms != NEVER_MS) {
 			set_asleep(false);
 			kmmd_sleep(seen, ms);
@@ -302,6 +308,7 @@ static void *kmmd(void *arg)
 	kmmd_loop(may_open);
 	WRITE_ONCE(kswapd_running, false);
 	kcompactd_exit();
+	vmpressure_forget();
 	if (stop())
 		__atomic_store_n(&kmmd_state, KMMD_OFF, __ATOMIC_RELEASE);
 	set_state(KMMD_RUNNING, KMMD_IDLE);
@@ -417,6 +424,7 @@ void kmmd_reset_child(void)
 	kmmd_asleep = kmmd_loaded = false;
 	kswapd_running = false;
 	kcompactd_exit();
+	vmpressure_forget();
 	next_look_ms = 0;
 	kmmd_init();
 	WRITE_ONCE(kmmd_wanted, reclaimable_bytes() >= KSWAPD_WORTH);

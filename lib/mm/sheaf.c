@@ -52,6 +52,7 @@
 #define CHAIN_EXTRA_BYTES MIB(1)
 #define SHEAF_GROWN_BYTES MIB(1)	/* of a sheaf that has grown, at most; or what it was */
 #define CHAIN_SHARE	2
+#define SWING_MS	20u		/* a class that goes up and down less often has no use for it */
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
 struct sheaf stop_sheaf, boot_sheaf;
@@ -270,6 +271,18 @@ static u64 chain_bytes_beyond(const struct kmem_cache *s, unsigned chain_extra, 
 	return ((u64)(1u + s->chain_max + chain_extra) * (s->sheaf_capacity + capacity_extra) - least) * s->size;
 }
 
+/* A swing now and then is cheaper than what a longer chain would hold all the time. */
+static bool swings_often(struct kmem_cache_node *n)
+{
+	u32 now = (u32)os_clock_ms(), last = READ_ONCE(n->swung_ms);
+
+	WRITE_ONCE(n->swung_ms, now);
+	if (now - last <= SWING_MS)
+		return true;
+	WRITE_ONCE(n->overflowed, false);
+	return false;
+}
+
 /*
  * Overflow and underflow in turn: the chain is too short for how the program goes up and down. First its sheaves become
  * larger, then there are more of them. It may grow while all that CPUs hold beyond the least is a share of what is in use;
@@ -281,7 +294,7 @@ static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 	unsigned chain, capacity, capacity_max;
 	u64 bytes, managed, in_use;
 
-	if (!READ_ONCE(n->overflowed))
+	if (!READ_ONCE(n->overflowed) || !swings_often(n))
 		return;
 	managed = zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages;
 	in_use = (managed - min(managed, nr_free_pages())) << PAGE_SHIFT;

@@ -6,14 +6,15 @@
  *   slots    sheaves that stand as they stood a decay time ago are taken from their CPU and emptied
  *   nodes    barns and empty slabs of a class that has not changed for so long; where no slow path has run at all for so
  *            long, slabs with free objects go to the cache domain, since a CPU that comes later would make its own
- *   slabs    OS pages in which no live object lies, in slabs from which nothing has been taken for so long
+ *   slabs    OS pages in which no live object lies, in slabs from which nothing has been taken for so long, or for a part of
+ *	      it if they are half free or more
  *
  * Objects. What is quiet is found by looking again: struct cpu_ages, one for each CPU, holds for every slot and node a
  * summary of what it looked like and since when. That sees a slot that is used only by chance if its top is where it
  * was: one that is emptied although in use costs a refill, and no more than once in a decay time. For a slab the record
  * lies in the struct page of its second page, which no slab needs: a slab of one page has nothing to give back.
  *
- *   slab[1].prev	  since when nothing has been taken from it, or pages of it went home (ms)
+ *   slab[1].prev	  since when nothing has been taken from it (ms)
  *   slab[1].word	  OS pages that have gone home
  *   slab[1].nr_objects   number of free objects when they went
  *
@@ -231,6 +232,14 @@ static void add_ranges(struct shrink_batch *b, struct page *slab, u64 map)
 	}
 }
 
+/* Objects are taken from the fullest slabs first: the emptier one is, the later its turn would come, and the sooner its pages go. */
+static u32 quiet_age(const struct scan_control *sc, const struct page *slab)
+{
+	unsigned half_free = slab->nr_free >= slab->nr_objects / 2, mostly_free = slab->nr_free >= slab->nr_objects / 4 * 3;
+
+	return max(sc->max_age_ms >> (half_free + mostly_free), 1u);
+}
+
 /* Node lock held, and the slab has free and live objects. Should pages of it go now? */
 static u64 __pages_to_shrink(struct scan_control *sc, struct page *slab)
 {
@@ -243,11 +252,10 @@ static u64 __pages_to_shrink(struct scan_control *sc, struct page *slab)
 		record->nr_objects = UINT16_MAX;
 		record->prev = sc->now_ms;
 	}
-	if (record->nr_objects == slab->nr_free || (sc->max_age_ms && !scan_is_old(sc, record->prev, sc->max_age_ms)))
+	if (record->nr_objects == slab->nr_free || (sc->max_age_ms && !scan_is_old(sc, record->prev, quiet_age(sc, slab))))
 		return 0;
 	map = free_os_pages(slab) & ~record->word;
 	record->nr_objects = slab->nr_free;
-	record->prev = sc->now_ms;
 	return map;
 }
 

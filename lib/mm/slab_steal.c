@@ -8,8 +8,8 @@
  * side by side with other changes of the same day: a fifth less memory in free objects of slabs.
  *
  * Which. Half free ones first: they give much and are not about to become empty. A CPU keeps STEAL_LEAVES, so that
- * threads that only allocate do not take one another's. Only classes of whole cache lines: no line then has objects of two
- * CPUs, which is what homes are there to prevent.
+ * threads that only allocate do not take one another's. Only classes of whole cache lines, or of many: hardly a line then has
+ * objects of two CPUs, which is what homes are there to prevent.
  *
  * Invariants. The slab passes from one node to another in limbo, as when it is adopted. Objects of it that lie in sheaves
  * and barns of its old home come back by slab_free_bulk(), which asks the slab where it lives.
@@ -24,6 +24,7 @@
 #include "page/vmstat.h"
 
 #define CACHE_LINE	64u
+#define FEW_SHARED	256u	/* of objects from that size on, so few lines are shared that it does not matter */
 #define STEAL_LEAVES	8	/* slabs with free objects that nobody takes from a CPU's node */
 #define STEAL_LOOKS	8	/* CPUs looked at for one that has more */
 
@@ -48,10 +49,10 @@ static struct page *__steal_from(struct kmem_cache_node *n, unsigned home)
 
 struct page *steal_slab(unsigned home, unsigned cls)
 {
-	u32 nr = nr_percpu_areas();
+	u32 nr = nr_percpu_areas(), size = cache_of(cls)->size;
 	struct page *slab = NULL;
 
-	if (cache_of(cls)->size % CACHE_LINE || home >= nr)
+	if ((size % CACHE_LINE && size < FEW_SHARED) || home >= nr)
 		return NULL;
 	for (u32 i = 1; i < nr && i <= STEAL_LOOKS && !slab; i++) {
 		unsigned other = (home + i) % nr;

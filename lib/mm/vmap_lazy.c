@@ -141,7 +141,7 @@ static void __collect_victims(struct list_head *victims)
 		bool last = va->lru.next == &vmap.lru;
 
 		if (vmap.stat.lazy_bytes <= (last ? 4 * limit : limit)) {
-			if (now - va->freed_ms < READ_ONCE(kmm_params.decay_ms) || by_age >= PURGE_BY_AGE_MAX)
+			if (now - va->freed_ms < direct_decay_ms() || by_age >= PURGE_BY_AGE_MAX)
 				return;
 			by_age += area_size(va);
 		}

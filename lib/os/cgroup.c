@@ -240,11 +240,19 @@ static int read_bytes(const char *dir, size_t dir_len, const char *file, u64 *by
 	return 0;
 }
 
+static void note_room(struct os_cgroup_room *r, u64 limit, u64 current, size_t len)
+{
+	u64 room = limit - min(limit, current);
+
+	if (limit != CGROUP_NONE && (r->limit == CGROUP_NONE || room < r->room))
+		*r = (struct os_cgroup_room){ .limit = limit, .room = room, .dir_len = (u32)len };
+}
+
 /* One group of the way up counts with what it says. 0 or -errno: it has no limit file. */
 static int read_level(const struct os_cgroup *cg, size_t len, struct os_cgroup_memory *mem)
 {
 	bool v1 = cg->version == 1;
-	u64 limit, high, current;
+	u64 limit, soft, current;
 	int ret = read_bytes(cg->dir, len, v1 ? "memory.limit_in_bytes" : "memory.max", &limit);
 
 	if (ret != 0)
@@ -252,14 +260,18 @@ static int read_level(const struct os_cgroup *cg, size_t len, struct os_cgroup_m
 	if (v1 && limit >= V1_UNLIMITED)
 		limit = CGROUP_NONE;
 	mem->limit = min(mem->limit, limit);
-	if (!v1 && read_bytes(cg->dir, len, "memory.high", &high) == 0)
-		mem->high = min(mem->high, high);
+	if (read_bytes(cg->dir, len, v1 ? "memory.soft_limit_in_bytes" : "memory.high", &soft) != 0 || (v1 && soft >= V1_UNLIMITED))
+		soft = CGROUP_NONE;
+	if (!v1)
+		mem->high = min(mem->high, soft);
 	if (read_bytes(cg->dir, len, v1 ? "memory.usage_in_bytes" : "memory.current", &current) != 0)
 		return 0;
 	if (len == strlen(cg->dir))
 		mem->current = current;
 	if (limit != CGROUP_NONE)
 		mem->room = min(mem->room, limit - min(limit, current));
+	note_room(&mem->hard, limit, current, len);
+	note_room(&mem->soft, soft, current, len);
 	return 0;
 }
 
@@ -268,7 +280,8 @@ int os_cgroup_read_memory(const struct os_cgroup *cg, struct os_cgroup_memory *m
 	size_t len = strlen(cg->dir);
 	int ret;
 
-	*mem = (struct os_cgroup_memory){ .limit = CGROUP_NONE, .high = CGROUP_NONE, .room = CGROUP_NONE };
+	*mem = (struct os_cgroup_memory){ .limit = CGROUP_NONE, .high = CGROUP_NONE, .room = CGROUP_NONE,
+					  .hard.limit = CGROUP_NONE, .soft.limit = CGROUP_NONE };
 	ret = read_level(cg, len, mem);
 	while (len > cg->root_len) {
 		while (len > cg->root_len && cg->dir[len - 1] != '/')
@@ -279,4 +292,35 @@ int os_cgroup_read_memory(const struct os_cgroup *cg, struct os_cgroup_memory *m
 			ret = 0;
 	}
 	return ret;
+}
+
+struct stat_search {
+	const char *key;
+	u64 bytes;
+};
+
+static int match_stat_line(char *line, void *arg)
+{
+	struct stat_search *search = arg;
+	size_t len = strlen(search->key);
+
+	if (strncmp(line, search->key, len) != 0 || line[len] != ' ')
+		return 0;
+	for (const char *s = line + len + 1; *s >= '0' && *s <= '9'; s++)
+		search->bytes = search->bytes * 10 + (u64)(*s - '0');
+	return 1;
+}
+
+int os_cgroup_read_cache(const struct os_cgroup *cg, u32 dir_len, u64 *bytes)
+{
+	struct stat_search search = { .key = cg->version == 1 ? "total_inactive_file" : "inactive_file" };
+	char path[CGROUP_PATH_MAX + 32];
+	int ret;
+
+	kmm_snprintf(path, sizeof(path), "%.*s/memory.stat", (int)dir_len, cg->dir);
+	ret = for_each_line(path, match_stat_line, &search);
+	if (ret <= 0)
+		return ret < 0 ? ret : -ENOENT;
+	*bytes = search.bytes;
+	return 0;
 }

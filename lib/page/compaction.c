@@ -11,7 +11,7 @@
  *
  * When. A pass a decay time after the last one, while memory is on the move: while slow paths run, reclaim has not yet
  * seen everything go home, or the last pass found things too young. In auto mode only where a 64th of the heap,
- * and MIN_GAIN, is to be had.
+ * and MIN_GAIN, is to be had; not so where the kernel says that memory is short (vmpressure.c): then passes are eager.
  *
  * Slices. A turn of the background thread lasts TURN_MS; then reclaim has its own. Each slice of a compactor is shorter
  * than any allocation should wait.
@@ -31,6 +31,7 @@
 #include "base/param.h"
 #include "base/printk.h"
 #include "os/os.h"
+#include "page/vmpressure.h"
 #include "page/vmstat.h"
 #include <errno.h>
 
@@ -92,7 +93,9 @@ static u64 resident_heap(void)
 
 static u32 period_ms(void)
 {
-	return (u32)clamp(READ_ONCE(kmm_params.decay_ms), (u64)PERIOD_MIN_MS, (u64)NEVER_MS / 4);
+	u64 decay = vmpressure_decay_ms(vmpressure_level(), READ_ONCE(kmm_params.decay_ms));
+
+	return (u32)clamp(decay, (u64)PERIOD_MIN_MS, (u64)NEVER_MS / 4);
 }
 
 static void begin_pass(u32 now)
@@ -100,7 +103,7 @@ static void begin_pass(u32 now)
 	serving = __atomic_load_n(&wanted, __ATOMIC_SEQ_CST);
 	pass = (struct compact_control){
 		.whole = serving != done,
-		.eager = kmm_params.compact != COMPACT_AUTO || serving != done,
+		.eager = kmm_params.compact != COMPACT_AUTO || serving != done || vmpressure_level() >= VMPRESSURE_MEDIUM,
 		.now_ms = now,
 		.worthwhile = max(resident_heap() / HEAP_SHARE, MIN_GAIN),
 	};

@@ -134,7 +134,7 @@ static void report_by_age(struct zone *zone, u32 now_ms)
 {
 	struct scan_control sc = SCAN_ALL(now_ms);
 
-	sc.max_age_ms = (u32)min(READ_ONCE(kmm_params.decay_ms), (u64)NEVER_MS);
+	sc.max_age_ms = (u32)min(direct_decay_ms(), (u64)NEVER_MS / 2);
 	sc.deep_age_ms = sc.max_age_ms ? NEVER_MS : 0;
 	while (page_report(zone, &sc))
 		;
@@ -144,7 +144,7 @@ static void report_by_age(struct zone *zone, u32 now_ms)
 __resident void page_reporting_notify_free(struct zone *zone, u32 now_ms)
 {
 	u32 last = READ_ONCE(last_pass_ms);
-	u64 decay = READ_ONCE(kmm_params.decay_ms);
+	u64 decay = direct_decay_ms();
 
 	u64 resident = resident_free_pages(zone);
 

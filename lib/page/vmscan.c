@@ -5,10 +5,9 @@
  * Purpose. Free memory lies in per-CPU page lists, in the zones' buddies, and with shrinkers: slabs, sheaves, lazily
  * freed areas. All of it is held back for a while, because the program is likely to want it again, and then goes.
  *
- * Age. KMM_DECAY_MS is how long. Runs of bench/macro/day side by side had 1.55 resident over live at 1000 ms, 1.39 at
- * 250, 1.37 at 150, 1.33 at 100. It stays at 1000: at 250 slow paths that trim by age, where there is no background thread,
- * take tests/icount above its ceilings. A zone keeps free memory up to its low watermark DEEP times as long, and single
- * pages as well: they are dear to return one by one and soon wanted.
+ * Age. KMM_DECAY_MS is how long, and UNATTENDED times that where there is no background thread: then slow paths of the
+ * program do it, in time that the program misses. A zone keeps free memory up to its low watermark DEEP times as long,
+ * and single pages as well: they are dear to return one by one and soon wanted.
  *
  * Smooth. A pass of the background thread gives back at most an eighth of what could go, so that a gigabyte that is
  * freed at once does not go at once. Passes follow one another every PASSES_PER_DECAY-th of the decay time, or
@@ -17,6 +16,9 @@
  * Slices. A pass is a sequence of short slices (struct scan_control); each takes what it gives back out of the lists
  * under a lock, gives it back without, and puts it back. Measured: 0.3 us a page, so SLICE_PAGES take 150 us, in
  * which nobody waits but a fork.
+ *
+ * Pressure from outside (vmpressure.c) shortens the age, lets more go in a pass, and ends the exceptions; at the highest
+ * level all that is older than a hundredth of a second goes at once.
  *
  * Who does it. The background thread (mm/kmmd.c) once there is one; it sleeps for good when nothing is left to age, and
  * kmmd_wanted makes the next slow path wake it. Without one, slow paths that free (page_reporting.c), by age;
@@ -36,9 +38,11 @@
 #include "os/os.h"
 #include "page/page_alloc.h"
 #include "page/percpu.h"
+#include "page/vmpressure.h"
 
 #define PASSES_PER_DECAY 8
 #define DEEP		 4
+#define UNATTENDED	 4
 #define PASS_MIN_MS	 10u
 #define PASS_MAX_MS	 4000u
 #define RECLAIM_SHARE	 8			/* of what could go, in one pass */
@@ -153,6 +157,11 @@ bool reap_all(bool caches)
 	return any;
 }
 
+u64 direct_decay_ms(void)
+{
+	return READ_ONCE(kmm_params.decay_ms) * (READ_ONCE(kswapd_running) ? 1 : UNATTENDED);
+}
+
 size_t reclaimable_bytes(void)
 {
 	size_t bytes = 0;
@@ -236,7 +245,7 @@ static void shrink_caches(void)
 	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
 
 	count_vm_event(VM_shrink_growth);
-	sc.max_age_ms = (u32)clamp(READ_ONCE(kmm_params.decay_ms), (u64)1, (u64)NEVER_MS / 2);
+	sc.max_age_ms = (u32)clamp(direct_decay_ms(), (u64)1, (u64)NEVER_MS / 2);
 	for (sc.turn = shrinkers; sc.turn != &pcp_shrinker;)
 		shrink_slice(&sc);
 }
@@ -301,13 +310,14 @@ static u64 pcpu_events(const struct pcpu *pcpu)
 
 void kswapd_begin(struct scan_control *sc)
 {
-	u64 decay = READ_ONCE(kmm_params.decay_ms);
+	enum vmpressure_level level = vmpressure_level();
+	u64 decay = vmpressure_decay_ms(level, READ_ONCE(kmm_params.decay_ms));
 
 	*sc = (struct scan_control)SCAN_ALL((u32)os_clock_ms());
 	sc->kswapd = true;
 	sc->max_age_ms = (u32)min(decay, (u64)NEVER_MS / 2);
-	sc->deep_age_ms = (u32)min(decay * DEEP, (u64)NEVER_MS / 2);
-	sc->nr_to_reclaim = max(reclaimable_bytes() / RECLAIM_SHARE, RECLAIM_MIN);
+	sc->deep_age_ms = (u32)min(level >= VMPRESSURE_MEDIUM ? decay : decay * DEEP, (u64)NEVER_MS / 2);
+	sc->nr_to_reclaim = max(reclaimable_bytes() / (RECLAIM_SHARE >> level), RECLAIM_MIN);
 	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
 		struct pcpu *pcpu = pcpu_of(cpu);
 

@@ -234,25 +234,46 @@ static void quiet_slabs_go(void)
 	unsigned cls = kmalloc_class(512), nr = 4000;
 	u64 r = rng_of(3);
 
-	kmm_params.decay_ms = 200;
+	kmm_params.decay_ms = 400;	/* a quarter of it for slabs that are mostly free */
 	kswapd_running = true;
 	take(cls, nr);
 	for (unsigned i = 0; i < nr; i++)
 		if (rng_below(&r, 10))
 			give(cls, i);
-	passes_for(150);
+	passes_for(60);
 	cr_assert_eq(nr_shrunk_pages(), 0u, "too young");
 	passes_for(250);
 	cr_assert_gt(nr_shrunk_pages(), 100u);
 	check_contents(cls, nr);
 	slab_validate_all();
-	cr_assert_eq(passes_for(1500), NEVER_MS, "nothing is left to wait for");
+	cr_assert_eq(passes_for(2500), NEVER_MS, "nothing is left to wait for");
 	slab_validate_all();
 	check_contents(cls, nr);
 }
 
 Test(slab_reclaim, quiet_slabs_go) { quiet_slabs_go(); }
 Test(slab_reclaim_lock, quiet_slabs_go) { quiet_slabs_go(); }
+
+/* What is taken next comes from the fullest slab, so an emptier one need not be quiet for so long. */
+Test(slab_reclaim, emptier_slabs_go_sooner)
+{
+	unsigned cls = kmalloc_class(4096), nr = 400;
+
+	kmm_params.decay_ms = 1000;
+	kswapd_running = true;
+	take(cls, nr);
+	cr_assert_eq(kmalloc_caches[cls].nr_objects, 4u);
+	for (unsigned i = 0; i < nr; i += 4)
+		give(cls, i);
+	passes_for(700);
+	cr_assert_eq(nr_shrunk_pages(), 0u, "a quarter is free");
+	for (unsigned i = 0; i < nr; i += 4)
+		give(cls, i + 1);
+	passes_for(100);
+	cr_assert_gt(nr_shrunk_pages(), 0u, "a half: since 700 ms nothing has been taken");
+	check_contents(cls, nr);
+	slab_validate_all();
+}
 
 /* A heap that takes several passes to walk through, and comes to rest all the same. */
 Test(slab_reclaim, a_walk_comes_to_an_end)
@@ -277,6 +298,56 @@ Test(slab_reclaim, a_walk_comes_to_an_end)
 	check_contents(cls, nr);
 	slab_validate_all();
 }
+
+#if KMM_DEBUG >= 1
+#define HELD_MAX_NS 50000u
+
+/* What one heap full of everything costs whoever gives it back: the longest that an allocation had to wait for a lock. */
+static u64 longest_hold_of_a_round(u64 *r)
+{
+	enum { NR = 60000, AREAS = 20 };
+	static void *p[NR], *area[AREAS];
+	u64 longest = 0;
+
+	for (unsigned i = 0; i < NR; i++)
+		p[i] = kmalloc(16u << rng_below(r, 9));
+	for (unsigned i = 0; i < AREAS; i++) {
+		area[i] = kmalloc_large(MIB(5), PAGE_SIZE, NULL);
+		cr_assert_not_null(area[i]);
+		memset(area[i], 1, MIB(5));
+	}
+	for (unsigned i = 0; i < NR; i++)
+		if (rng_below(r, 10))
+			kfree(p[i]);
+	for (unsigned i = 0; i < AREAS; i++)
+		kfree(area[i]);
+	memset(lockdep_longest_ns, 0, sizeof(lockdep_longest_ns));
+	lockdep_time_this_thread(true);
+	for (unsigned i = 0; i < 30 && passes_for(100) != NEVER_MS; i++)
+		;
+	lockdep_time_this_thread(false);
+	for (unsigned c = LOCK_percpu_area; c < NR_LOCK_CLASSES; c++)
+		longest = max(longest, lockdep_longest_ns[c]);
+	return longest;
+}
+
+/* Background reclaim never holds a lock that an allocation waits for longer than 50 us. Interrupts count: best of some. */
+static void locks_are_held_shortly(void)
+{
+	u64 r = rng_of(6), longest = UINT64_MAX, reclaimed = global_vm_event(VM_pgsteal_kswapd);
+
+	kmm_params.decay_ms = 20;
+	kswapd_running = true;
+	for (unsigned i = 0; i < 5 && longest > HELD_MAX_NS; i++)
+		longest = min(longest, longest_hold_of_a_round(&r));
+	cr_assert_geq(global_vm_event(VM_pgsteal_kswapd) - reclaimed, MIB(100) >> PAGE_SHIFT);
+	cr_assert_gt(longest, 0u, "measured");
+	cr_assert_leq(longest, HELD_MAX_NS, "%llu ns", (unsigned long long)longest);
+}
+
+Test(slab_reclaim, locks_are_held_shortly) { locks_are_held_shortly(); }
+Test(slab_reclaim_lock, locks_are_held_shortly) { locks_are_held_shortly(); }
+#endif
 
 static u64 in_sheaves(unsigned cls)
 {

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pressure.c - holds KEEP MiB, frees FREE MiB and waits until half of the latter have gone home: `SECONDS s`, or `never` after WAIT s.
+ * usage: pressure KEEP FREE WAIT
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BLOCK 2000u
+
+static long pss_kib(void)
+{
+	char text[4096], *line;
+	int fd = open("/proc/self/smaps_rollup", O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		exit(1);
+	text[n] = '\0';
+	line = strstr(text, "\nPss:");
+	return line ? atol(line + 5) : 0;
+}
+
+static void **fill(long mib)
+{
+	size_t nr = ((size_t)mib << 20) / BLOCK;
+	void **p = malloc((nr + 1) * sizeof(*p));
+
+	for (size_t i = 0; p && i < nr; i++) {
+		p[i] = malloc(BLOCK);
+		if (!p[i])
+			exit(1);
+		memset(p[i], 1, BLOCK);
+	}
+	if (!p)
+		exit(1);
+	p[nr] = NULL;
+	return p;
+}
+
+static void *other(void *arg)
+{
+	for (size_t size = 16; size < 100000; size *= 2)	/* so that libkmm knows of it */
+		free(malloc(size));
+	pause();
+	return arg;
+}
+
+int main(int argc, char **argv)
+{
+	long keep = argc > 3 ? atol(argv[1]) : 0, give = argc > 3 ? atol(argv[2]) : 0, wait = argc > 3 ? atol(argv[3]) : 0, peak;
+	void **kept = fill(keep), **p = fill(give);
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, other, NULL))
+		return 1;
+	peak = pss_kib();
+	for (size_t i = 0; p[i]; i++)
+		free(p[i]);
+	for (long tenth = 0; tenth < wait * 10; tenth++) {
+		struct timespec ts = { 0, 100000000 };
+
+		free(malloc(10000));
+		if (pss_kib() < peak - give * 1024 / 2) {
+			printf("%ld.%ld s\n", tenth / 10, tenth % 10);
+			return kept[0] == NULL;
+		}
+		nanosleep(&ts, NULL);
+	}
+	puts("never");
+	return kept[0] == NULL;
+}
