@@ -34,5 +34,10 @@ void os_close(int fd);
 void os_descriptors_are_private(void);	/* the caller's: messages of its go to the standard error of the others (Linux 5.6) */
 /* Reads a whole small file, terminates it; length or -errno. */
 ssize_t os_read_file(const char *path, char *buf, size_t size);
+/*
+ * vm.max_map_count as it was when first asked, or the kernel's default where it cannot be read. What of it is whose: vmalloc
+ * areas and lazy ones a quarter, seams between assembled pieces an eighth, meshed slabs what leaves an eighth of it free.
+ */
+u64 os_max_map_count(void);
 
 #endif

@@ -61,7 +61,6 @@
 #define MOVE_TRIES    64u
 #define VMAS_OURS(max) ((max) / 4 * 3)	/* of vm.max_map_count, at most */
 #define VMAS_ALL(max)  ((max) / 8 * 7)	/* what there may be with those that others have */
-#define DEFAULT_MAX_MAP_COUNT 65530u
 
 static struct {
 	int uffd, memfd, pagemap;
@@ -116,18 +115,6 @@ static size_t slab_size(const struct page *slab)
 }
 
 /* --- begin and end ----------------------------------------------------------------------------------------- */
-
-static u64 max_map_count(void)
-{
-	char text[32];
-	u64 nr = 0;
-
-	if (os_read_file("/proc/sys/vm/max_map_count", text, sizeof(text)) <= 0)
-		return DEFAULT_MAX_MAP_COUNT;
-	for (const char *s = text; *s >= '0' && *s <= '9'; s++)
-		nr = nr * 10 + (u64)(*s - '0');
-	return nr;
-}
 
 int mesh_groups_alloc(void)
 {
@@ -301,7 +288,7 @@ static unsigned nr_seams(const struct page *slab)
 /* The limit may change as the program runs, and what others have does. */
 void mesh_count_vmas(void)
 {
-	u64 ours = __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED), all = count_proc_maps(), max = max_map_count();
+	u64 ours = __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED), all = count_proc_maps(), max = os_max_map_count();
 	u64 others = all - min(all, ours);
 
 	mesh.max_vmas = min(VMAS_OURS(max), VMAS_ALL(max) - min(VMAS_ALL(max), others));

@@ -49,7 +49,8 @@
 #define VMALLOC_HUGE	  MIB(2)	/* from here on areas start on a boundary of as much, so that huge pages fit */
 #define REUSE_SLACK	  4		/* a lazy area is taken as it is when it is larger by a quarter at most */
 #define FOREIGN_TRIES	  40		/* each skips twice as much as the one before */
-#define GUARDED_AREAS_MAX 16384		/* beyond, areas touch and the kernel merges their VMAs (max_map_count) */
+#define GUARDED_SHARE	  4		/* of vm.max_map_count; beyond, areas touch and the kernel merges their VMAs */
+#define FEW_AREAS	  512		/* for which nobody need ask how many there may be */
 
 struct vmap_state vmap = { .lru = LIST_HEAD_INIT(vmap.lru) };
 struct metapool vmap_area_pool = METAPOOL_INIT(struct vmap_area);
@@ -100,7 +101,9 @@ void __unaccount_busy(const struct vmap_area *va)
 
 u32 __guard_size(void)
 {
-	return vmap.stat.nr_areas + vmap.stat.nr_lazy < GUARDED_AREAS_MAX ? (u32)os_page_size : 0;
+	u64 nr = vmap.stat.nr_areas + vmap.stat.nr_lazy;
+
+	return nr < FEW_AREAS || nr < os_max_map_count() / GUARDED_SHARE ? (u32)os_page_size : 0;
 }
 
 /* --- charging: what is busy belongs to a memory group, what is lazy to nobody --------------------------- */

@@ -29,17 +29,19 @@
  *
  * Kernel counterpart and what differs
  *	mm/mremap.c, move_page_tables(). In the kernel vmalloc() always assembles, from any pages, since it owns the page
- *	tables; here each piece costs a system call and a VMA, hence PIECE_MIN, AREA_SEAMS_MAX and ASSEMBLED_MAX.
+ *	tables; here each piece costs a system call and a VMA, hence PIECE_MIN, AREA_SEAMS_MAX and ASSEMBLED_SHARE.
  */
 #include "vmap.h"
 
 #include "mm/mm_struct.h"
+#include "os/os.h"
 #include "page/mm_types.h"
 #include "page/vmstat.h"
 #include <errno.h>
 
 #define AREA_SEAMS_MAX 64
-#define ASSEMBLED_MAX  8192	/* areas and seams together, beyond which none are made (max_map_count) */
+#define ASSEMBLED_SHARE 8	/* of vm.max_map_count: areas and seams together, beyond which none are made */
+#define FEW_MAPPINGS   512	/* for which nobody need ask how many there may be */
 
 static struct metapool seam_pool = METAPOOL_INIT(struct vmap_seam);
 
@@ -103,6 +105,13 @@ static bool add_seam(struct vmap_area *va, uintptr_t addr)
 
 /* --- taking from lazy areas ------------------------------------------------------------------------------ */
 
+static bool __may_assemble(void)
+{
+	u64 nr = vmap.stat.nr_areas + vmap.stat.nr_lazy + vmap.stat.nr_seams;
+
+	return nr < FEW_MAPPINGS || nr < os_max_map_count() / ASSEMBLED_SHARE;
+}
+
 /* The lazy area that suits best when `need` bytes are wanted, out of all trees; NULL: none pays. */
 static struct vmap_area *take_source(size_t need)
 {
@@ -111,7 +120,7 @@ static struct vmap_area *take_source(size_t need)
 	if (need < PIECE_MIN)
 		return NULL;
 	vmap_lock();
-	if (vmap.lazy.node != NULL && vmap.stat.nr_areas + vmap.stat.nr_lazy + vmap.stat.nr_seams < ASSEMBLED_MAX) {
+	if (vmap.lazy.node != NULL && __may_assemble()) {
 		va = __best_fit(need >= PAGEBLOCK_SIZE ? ALIGN_DOWN(need, PAGEBLOCK_SIZE) : need, os_page_size);
 		if (va == NULL)
 			va = rb_entry(rb_last(&vmap.lazy), struct vmap_area, size_node);

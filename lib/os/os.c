@@ -154,6 +154,24 @@ __cold ssize_t os_read_file(const char *path, char *buf, size_t size)
 	return n < 0 ? n : (ssize_t)done;
 }
 
+#define DEFAULT_MAX_MAP_COUNT 65530u
+
+u64 os_max_map_count(void)
+{
+	static u64 known;
+	char text[32];
+	u64 nr = READ_ONCE(known);
+
+	if (nr)
+		return nr;
+	if (os_read_file("/proc/sys/vm/max_map_count", text, sizeof(text)) > 0)
+		for (const char *s = text; *s >= '0' && *s <= '9'; s++)
+			nr = nr * 10 + (u64)(*s - '0');
+	nr = nr ? nr : DEFAULT_MAX_MAP_COUNT;
+	WRITE_ONCE(known, nr);
+	return nr;
+}
+
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif

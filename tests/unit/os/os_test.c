@@ -150,3 +150,16 @@ Test(os, auxv)
 	cr_assert_eq(os_auxval(6 /* AT_PAGESZ */), (unsigned long)sysconf(_SC_PAGESIZE));
 	cr_assert_eq(os_auxval(54321), 0ul);
 }
+
+Test(os, max_map_count)
+{
+	FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
+	unsigned long nr = 65530;
+
+	if (f) {
+		cr_assert_eq(fscanf(f, "%lu", &nr), 1);
+		fclose(f);
+	}
+	cr_assert_eq(os_max_map_count(), nr);
+	cr_assert_eq(os_max_map_count(), nr, "once more");
+}
