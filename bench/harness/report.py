@@ -157,6 +157,6 @@ def plot_curves(path, curves, allocators):
 
 
 def plot_stories(path, stories):
-    """stories: as Field.stories() gives them, one panel a workload."""
-    panels = [story(f"$story{n}", f"{name}: resident MiB over the seconds", by) for n, (name, by) in enumerate(stories.items())]
-    return gnuplot(path, (1200, 400 * len(panels)), 1, ["set xlabel \"seconds\""], panels)
+    """stories: as Field.stories() gives them, a file each, path with the workload's name at {}. The files."""
+    drawn = {path.format(name): story("$story", f"{name}: resident MiB over the seconds", by) for name, by in stories.items()}
+    return [file for file, panel in drawn.items() if gnuplot(file, (1000, 420), 1, ["set xlabel \"seconds\""], [panel])]

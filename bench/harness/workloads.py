@@ -217,6 +217,13 @@ HOME = [
 ]
 
 
+HUGE = [
+    Workload("huge", "huge", "{build}/bench/macro/huge 512 20",
+             (result("huge-fill", "huge-fill", "ns/object"), result("huge-step", "huge-step", "ns")),
+             resident=(result("huge-sparse", "huge-sparse", "resident/live"),), rounds=3, traced=True),
+]
+
+
 def mb(name, command, pattern="", unit="s", inverse=False, **more):
     """With a pattern it runs for a fixed time and prints what it got done."""
     return Workload(name, "mimalloc-bench", "{mb}/out/bench/" + command,
@@ -308,7 +315,7 @@ SETUP = {"repository": repository, "lines": lines, "puzzle": puzzle}
 
 
 def table(mimalloc_bench):
-    found = MICRO + TAIL + STARTUP + SCALING + SLEEPERS + HOME + MACRO + (MIMALLOC_BENCH if mimalloc_bench else [])
+    found = MICRO + TAIL + STARTUP + SCALING + SLEEPERS + HOME + HUGE + MACRO + (MIMALLOC_BENCH if mimalloc_bench else [])
     rows = [row for w in found for row in w.units]
     assert len(set(rows)) == len(rows), "two workloads have the same row"
     return found

@@ -25,6 +25,7 @@ struct meminfo {
 	u64 nr_slab_free, nr_cached;	/* the same in objects */
 	u64 nr_free_blocks;	/* of the buddy */
 	u64 large;		/* managed pages that are none of the above: large blocks, pages handed out as pages */
+	u64 huge;		/* of all of it: in huge pages that khugepaged has made */
 	u64 metadata;		/* memblock, and the map and vmemmap of what is present */
 	struct vmalloc_stat vmalloc;
 };

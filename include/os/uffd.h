@@ -40,6 +40,13 @@ int memfd_punch(int fd, u64 offset, size_t size);		/* those pages go home */
 /* What the kernel says about pages of this process. */
 int pagemap_open(void);
 bool pagemap_is_exclusive(int fd, const void *addr);	/* resident, and no other process maps the page */
+/* The same of up to PAGEMAP_SUM_MAX pages at once. 0 or -errno. */
+#define PAGEMAP_SUM_MAX 512u
+struct pagemap_sum {
+	u32 nr_present, nr_exclusive, nr_swapped;
+	u32 first_present;	/* page, if there is one */
+};
+int pagemap_sum(int fd, const void *addr, unsigned nr_pages, struct pagemap_sum *sum);
 /*
  * Ranges of [addr, addr + size) that are the process's own copies of a mapped file's pages, at most nr; how many, *end: up to
  * where it looked. -errno: before Linux 6.7.

@@ -15,6 +15,7 @@
 #include "api/malloc.h"
 #include "mm/gate.h"
 #include "mm/slab.h"
+#include "page/huge_memory.h"
 #include "page/memblock.h"
 #include "page/page_alloc.h"
 #include <string.h>
@@ -64,6 +65,7 @@ void get_meminfo(struct meminfo *mi)
 		add_zone(mi, &zones[i]);
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)
 		add_class(mi, cls);
+	mi->huge = thp_heap_bytes();
 	mi->slab_returned = nr_shrunk_pages() * PAGE_SIZE;
 	mi->pcp = nr_pcp_pages() * PAGE_SIZE;
 	mi->large = minus(mi->managed, mi->free + mi->pcp + mi->slab);

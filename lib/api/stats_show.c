@@ -158,6 +158,7 @@ static void show_meminfo(struct seq_file *m)
 	seq_kb(m, "SlabReturned", mi.slab_returned);
 	seq_kb(m, "SheafCached", mi.cached);
 	seq_kb(m, "Large", mi.large);
+	seq_kb(m, "HugeCollapsed", mi.huge);
 	seq_kb(m, "KmmMetadata", mi.metadata);
 	seq_kb(m, "VmallocTotal", regions[REGION_VMALLOC].end - regions[REGION_VMALLOC].start);
 	seq_kb(m, "VmallocUsed", mi.vmalloc.bytes);

@@ -108,6 +108,9 @@ unsigned mesh_take(unsigned cls, void **p, unsigned want);
 u64 mesh_view_bytes(void);	/* of slabs that are meshed */
 void mesh_init(void);
 
+/* --- huge_scan.c ---------------------------------------------------------------------------------------- */
+void huge_scan_init(void);
+
 /* --- slub.c --------------------------------------------------------------------------------------------- */
 void defer_free(void *p);	/* any block; by a signal handler inside a slow path */
 void __free_deferred(void);

@@ -51,6 +51,7 @@
 #include "os/kthread.h"
 #include "os/os.h"
 #include "page/compaction.h"
+#include "page/huge_memory.h"
 #include "page/memcontrol.h"
 #include "page/vmpressure.h"
 #include "page/vmstat.h"
@@ -334,7 +335,7 @@ static bool may_be_worth_it(bool *earned)
 		WRITE_ONCE(skip, left - 1);
 		return false;
 	}
-	*earned = reclaimable_bytes() >= KSWAPD_EARNED;
+	*earned = reclaimable_bytes() >= KSWAPD_EARNED || khugepaged_is_worth_a_thread();
 	if (*earned || (nr_tasks() >= 2 && os_clock_ms() >= READ_ONCE(next_look_ms)))
 		return true;
 	if (nr_tasks() < 2 && !kswapd_heap_is_large())

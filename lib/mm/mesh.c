@@ -51,6 +51,7 @@
 #include "os/uffd.h"
 #include "os/vm.h"
 #include "page/compaction.h"
+#include "page/huge_memory.h"
 #include "page/vmstat.h"
 #include <errno.h>
 #include <string.h>
@@ -525,6 +526,8 @@ bool mesh_discard(struct page *slab)
 		slab->bucket = SLAB_LOST;
 		return false;
 	}
+	if (id != MESH_GROUP_KSM)	/* as its neighbours are */
+		thp_advise_heap((uintptr_t)page_address(slab), (uintptr_t)page_address(slab) + slab_size(slab));
 	slab->flags &= (u16)~PG_meshed;
 	__atomic_sub_fetch(&view_bytes, slab_size(slab), __ATOMIC_RELAXED);
 	if (id != MESH_GROUP_KSM) {

@@ -39,6 +39,7 @@
 
 #include "base/bug.h"
 #include "os/vm.h"
+#include "page/huge_memory.h"
 #include "page/memblock.h"
 #include "page/sparse.h"
 #include "page/vmstat.h"
@@ -295,7 +296,7 @@ static void look_at_slab(struct scan_control *sc, struct page *slab, struct shri
 
 static void finish_batch(struct scan_control *sc, struct shrink_batch *b)
 {
-	bool ok = !b->nr_ranges || vm_dontneed_ranges(b->ranges, b->nr_ranges) == 0;
+	bool ok = !b->nr_ranges || discard_ranges(b->ranges, b->nr_ranges) == 0;
 
 	for (unsigned i = 0; i < b->nr_slabs; i++) {
 		struct page *slab = b->slabs[i].slab;

@@ -35,6 +35,7 @@ int kmem_cache_init(void)
 	register_shrinker(&slab_shrinker);
 	register_shrinker(&vmalloc_shrinker);
 	mesh_init();
+	huge_scan_init();
 	return percpu_online(0);
 }
 

@@ -145,8 +145,10 @@ uintptr_t map_new_range(size_t len, size_t align, u32 guard)
 		vmap_unlock();
 		if (start != 0) {
 			ret = vm_map_at((void *)start, len);
-			if (ret == 0)
+			if (ret == 0) {
+				thp_advise_area(start, len);
 				return start;
+			}
 			vmap_lock();
 			if (ret == -EEXIST)
 				__forget_vmap_range(&vmap.space, start + want, start + (want << min(tries, 16u)));

@@ -8,6 +8,7 @@
 #include "mm/vmap_range.h"
 #include "os/mutex.h"
 #include "os/vm.h"
+#include "page/huge_memory.h"
 #include "page/memblock.h"
 
 struct vmap_state {

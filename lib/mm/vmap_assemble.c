@@ -163,6 +163,7 @@ static size_t move_pieces(struct vmap_area *va, uintptr_t to, const struct vmap_
 			break;
 		if (vm_remap((void *)pos, len, len, true, (void *)to) == NULL) {
 			*hole = vm_map_at((void *)to, len) == -ENOMEM;
+			thp_advise_area(to, len);
 			break;
 		}
 		count_vm_event(VM_vmalloc_assemble);

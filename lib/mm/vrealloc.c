@@ -108,6 +108,7 @@ static bool move_pages_to(const struct vmap_area *va, uintptr_t start, size_t le
 			return false;
 		if (vm_map_at((void *)to, room) == -ENOMEM)
 			panic("out of memory while a block of %zu bytes was being moved", area_size(va));
+		thp_advise_area(to, room);
 		memcpy((void *)to, (void *)pos, end - pos);
 		vm_unmap((void *)pos, end - pos);
 	}

@@ -168,6 +168,7 @@ int memfd_punch(int fd, u64 offset, size_t size)
 
 #define PM_PRESENT   (1ull << 63)
 #define PM_EXCLUSIVE (1ull << 56)
+#define PM_SWAPPED   (1ull << 62)
 
 int pagemap_open(void)
 {
@@ -179,6 +180,24 @@ bool pagemap_is_exclusive(int fd, const void *addr)
 	u64 entry = 0, at = (uintptr_t)addr / os_page_size * sizeof(entry);
 
 	return memfd_read(fd, &entry, sizeof(entry), at) == 0 && (~entry & (PM_PRESENT | PM_EXCLUSIVE)) == 0;
+}
+
+int pagemap_sum(int fd, const void *addr, unsigned nr_pages, struct pagemap_sum *sum)
+{
+	u64 entry[PAGEMAP_SUM_MAX], at = (uintptr_t)addr / os_page_size * sizeof(*entry);
+	int ret = nr_pages > PAGEMAP_SUM_MAX ? -EINVAL : memfd_read(fd, entry, nr_pages * sizeof(*entry), at);
+
+	*sum = (struct pagemap_sum){ 0 };
+	for (unsigned i = 0; ret == 0 && i < nr_pages; i++) {
+		bool present = entry[i] & PM_PRESENT;
+
+		if (present && !sum->nr_present)
+			sum->first_present = i;
+		sum->nr_present += present;
+		sum->nr_exclusive += present && entry[i] & PM_EXCLUSIVE;
+		sum->nr_swapped += (entry[i] & PM_SWAPPED) != 0;
+	}
+	return ret;
 }
 
 int pagemap_private_copies(int fd, void *addr, size_t size, struct page_region *region, unsigned nr, uintptr_t *end)

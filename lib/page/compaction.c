@@ -18,6 +18,8 @@
  *
  *	kcompactd_run: idle --(due)--> pass: slice, slice | turn over | slice, ... end --> idle
  *
+ * Towards contiguous memory, pages that are in use and scattered, see huge_memory.c, which has its turn here as well.
+ *
  * Counted as the kernel counts: compact_stall: somebody waited for a pass (kmm_compact), compact_success: a pass freed
  * memory, compact_fail: it did not.
  *
@@ -31,6 +33,7 @@
 #include "base/param.h"
 #include "base/printk.h"
 #include "os/os.h"
+#include "page/huge_memory.h"
 #include "page/vmpressure.h"
 #include "page/vmstat.h"
 #include <errno.h>
@@ -139,7 +142,7 @@ static void end_pass(u32 now)
 	end_requests();
 }
 
-u32 kcompactd_run(u32 reclaim_ms, bool may_open, bool (*stop)(void))
+static u32 compact_turn(u32 reclaim_ms, bool may_open, bool (*stop)(void))
 {
 	u32 now = (u32)os_clock_ms();
 	bool asked = READ_ONCE(wanted) != READ_ONCE(done);
@@ -167,8 +170,14 @@ u32 kcompactd_run(u32 reclaim_ms, bool may_open, bool (*stop)(void))
 	return READ_ONCE(wanted) != done ? 1 : changed ? period_ms() : NEVER_MS;
 }
 
+u32 kcompactd_run(u32 reclaim_ms, bool may_open, bool (*stop)(void))
+{
+	return min(compact_turn(reclaim_ms, may_open, stop), khugepaged_run(reclaim_ms, may_open, stop));
+}
+
 void kcompactd_exit(void)
 {
+	khugepaged_exit();
 	if (chosen)
 		chosen->forget();
 	running = none_works = false;

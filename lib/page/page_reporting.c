@@ -25,6 +25,7 @@
 #include "base/param.h"
 #include "os/os.h"
 #include "os/vm.h"
+#include "page/huge_memory.h"
 #include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/percpu.h"
@@ -55,7 +56,8 @@ static unsigned os_page_order(void)
 
 static bool block_may_go(const struct zone *zone, struct scan_control *sc, pfn_t pfn, unsigned order)
 {
-	bool deep = order < REPORT_MIN_ORDER || resident_free_pages(zone) <= zone->watermark[WMARK_LOW];
+	bool deep = order < REPORT_MIN_ORDER || (order < PAGEBLOCK_ORDER && pageblock_is_huge(pfn)) ||
+		    resident_free_pages(zone) <= zone->watermark[WMARK_LOW];
 
 	return scan_is_old(sc, pfn_to_page(pfn)->stamp_ms, deep ? sc->deep_age_ms : sc->max_age_ms);
 }
@@ -118,7 +120,7 @@ bool page_report(struct zone *zone, struct scan_control *sc)
 	isolate_batch(zone, sc, &batch);
 	if (!batch.nr)
 		return false;
-	ok = vm_dontneed_ranges(batch.range, batch.nr) == 0;
+	ok = discard_ranges(batch.range, batch.nr) == 0;
 	putback_batch(zone, &batch, ok, sc->now_ms);
 	if (!ok) {
 		sc->failed = true;

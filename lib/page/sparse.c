@@ -22,6 +22,7 @@
 #include "page/sparse.h"
 
 #include "os/vm.h"
+#include "page/huge_memory.h"
 #include "page/memblock.h"
 #include "page/percpu.h"
 #include "page/reclaim.h"
@@ -53,6 +54,7 @@ struct region regions[NR_REGIONS] = {
 
 static pfn_t online_end[MAX_NR_ZONES];	/* arrays are writable up to here */
 static uintptr_t section_end;		/* the next section goes here */
+static uintptr_t first_break;
 static bool brk_blocked;		/* it could not grow once: a mapping, or a limit, is in the way for good */
 
 /* 4 x RAM, so that brk, holes and churn have room; less where address space is rationed. */
@@ -98,6 +100,7 @@ int sparse_init(uintptr_t brk_start)
 	place_region(REGION_METADATA, next, size / METADATA_SHARE);
 	memblock_set_region(regions[REGION_METADATA].start, regions[REGION_METADATA].end);
 
+	first_break = brk_start;
 	direct_map.start = ALIGN_DOWN(brk_start - PAGE_SIZE, PAGEBLOCK_SIZE);
 	direct_map.end = direct_map.start + size;
 	direct_map.sections = direct_map.start + size / 4;
@@ -116,12 +119,8 @@ static int protect_array(void *array, size_t elem, pfn_t from, pfn_t to)
 {
 	uintptr_t a = ALIGN_DOWN((uintptr_t)array + from * elem, os_page_size);
 	uintptr_t b = ALIGN((uintptr_t)array + to * elem, os_page_size);
-	int ret = vm_protect((void *)a, b - a, PROT_READ | PROT_WRITE);
 
-	/* Large arrays of mostly unused entries must not become huge pages. */
-	if (!ret && b - a >= PAGEBLOCK_SIZE / 2)
-		vm_advise((void *)a, b - a, MADV_NOHUGEPAGE);
-	return ret;
+	return vm_protect((void *)a, b - a, PROT_READ | PROT_WRITE);
 }
 
 int sparse_online_span(uintptr_t start, uintptr_t end)
@@ -216,10 +215,28 @@ static void offline_unused(struct zone *zone, uintptr_t start, size_t size)
 	}
 }
 
+/*
+ * What the kernel is to know of memory that has come online, and, when that happens for the first time, of what boot has
+ * taken: a program that never grows needs no system call for that.
+ */
+static void advise_online(uintptr_t old_end, uintptr_t start, size_t size)
+{
+	static bool advised;
+	uintptr_t from = start;
+
+	if (!READ_ONCE(advised)) {
+		WRITE_ONCE(advised, true);
+		thp_advise_metadata(regions[REGION_MAP].start, regions[REGION_METADATA].end);
+		if (start == old_end)
+			from = first_break;
+	}
+	thp_advise_heap(from, start + size);
+}
+
 int online_pages(struct zone *zone, u32 nr_pages)
 {
 	size_t size, need = (size_t)nr_pages << PAGE_SHIFT;
-	uintptr_t start;
+	uintptr_t start, old_end = zone->type == ZONE_BRK ? (uintptr_t)pfn_to_virt(zone->end_pfn) : 0;
 	int ret;
 
 	if (zone->type == ZONE_BRK)
@@ -231,5 +248,7 @@ int online_pages(struct zone *zone, u32 nr_pages)
 	ret = online_range(zone, start, start + size);
 	if (ret)
 		offline_unused(zone, start, size);
+	else
+		advise_online(old_end, start, size);
 	return ret;
 }

@@ -196,7 +196,7 @@ def check_plot_of_stories():
     trace = [[0.0, 5.0, 4.0], [1.0, 8.0, 7.0], [2.0, 6.0, 1.0]]
     summary_of(made_up(2, {"glibc": 1.0, "kmm": 0.8, "same": 0.8}, ["a"], 5, {("a", "same")}, trace), "--plot", PLOT)
     if shutil.which("gnuplot"):
-        with open(PLOT.replace(".svg", "-time.svg")) as file:
+        with open(PLOT.replace(".svg", "-a.svg")) as file:
             svg = file.read()
         check(all(text in svg for text in ("a: resident MiB over the seconds", ">glibc<", ">kmm<", ">live<")) and ">same<" not in svg,
               "the plot over time does not show what it should")
