@@ -55,13 +55,19 @@ static inline map_entry_t make_map_entry(unsigned cls, unsigned colour, unsigned
 #define PERCPU_SLOTS	(MAP_SLOT_MASK + 1u)
 #define PERCPU_STATIC	(PERCPU_SLOTS * sizeof(void *))
 
-/* What every pop and push reads; written at boot and when an area comes online. */
+/*
+ * What every pop and push reads; written at boot and when an area comes online.
+ *
+ * "cpu >= areas: slow" costs them no instruction: areas has an entry for every index that the kernel may write, and
+ * where there is no area that rseq may use, it leads to one in which every slot is on the stop sheaf. So it does
+ * for all CPUs before boot, in the lock mode and around fork.
+ */
 struct percpu_hot {
 	char *base;
-	u32 nr_rseq;		/* areas that rseq sections may use: nr_areas, or 0 in the lock mode and before boot */
 	u32 nr_areas;		/* areas online */
 	long cs_offset;		/* of rseq_cs, from the thread pointer */
-	long cpu_offset;	/* of mm_cid or cpu_id, whichever is the index of an area */
+	long cpu_offset;	/* of mm_cid or cpu_id, whichever is the index of an area; 16 bits are read */
+	char **areas;		/* the area of an index: of a CPU online, or the one where nothing is */
 	void **stop_top;	/* the stop sheaf, as a top */
 } __aligned(64);
 extern struct percpu_hot percpu_hot;
@@ -71,6 +77,13 @@ extern enum percpu_mode percpu_mode;
 
 /* Chooses and tests the mode: want is the value of KMM_PERCPU (0 auto, 1 rseq, 2 lock). Areas come online later. */
 void percpu_mode_init(int want, void **stop_top);
+/*
+ * rseq may use this area from now on; the first one switches the mode on. alloc: of zeroed memory, for large machines'
+ * tables. 0 or -ENOMEM.
+ */
+int percpu_enable(unsigned cpu, void *(*alloc)(size_t size, size_t align));
+/* Before a memory group has slots of its own: the area where nothing is gets them, too. 0 or -ENOMEM. */
+int percpu_enable_colour(unsigned colour, void *(*alloc)(size_t size, size_t align));
 /* True when the index is mm_cid (dense), for the banner. */
 bool percpu_uses_mm_cid(void);
 

@@ -31,6 +31,7 @@
 /* Enough for dlopen of a library with many dependencies; only what is touched becomes memory. */
 #define KTHREAD_STACK KIB(512)
 
+#define MASK_WORDS_MAX 128	/* 8,192 CPUs, the most that Linux is built for */
 #define KTHREAD_SLACK_NS 10000000l	/* nothing that such a thread does is urgent */
 
 unsigned os_nr_cpus(void)
@@ -42,6 +43,14 @@ unsigned os_nr_cpus(void)
 	for (long i = 0; i < bytes / (long)sizeof(mask[0]); i++)
 		nr += (unsigned)__builtin_popcountl(mask[i]);
 	return nr != 0 ? nr : 1;
+}
+
+u32 os_nr_cpu_ids(void)
+{
+	u64 mask[MASK_WORDS_MAX];
+	long bytes = raw_syscall3(SYS_sched_getaffinity, 0, sizeof(mask), (long)mask);
+
+	return bytes > 0 ? (u32)bytes * 8 : sizeof(mask) * 8;
 }
 
 static void *next_function(void **known, const char *name)

@@ -7,7 +7,7 @@
  * is spent page by page as it is touched.
  *
  * Invariants. Areas 0 .. nr_areas-1 are online: their slots hold valid tops and their locks are valid. nr_areas only
- * grows. percpu_hot.nr_rseq follows it in the rseq mode, so a CPU whose area is not there takes the slow path.
+ * grows. In the rseq mode percpu_enable() follows, so a CPU whose area is not there takes the slow path.
  *
  * Locks. hotplug.
  *
@@ -18,6 +18,7 @@
 
 #include "base/align.h"
 #include "os/vm.h"
+#include "page/memblock.h"
 #include <errno.h>
 #include <string.h>
 
@@ -40,9 +41,10 @@ static int percpu_online_one(unsigned cpu)
 	ret = percpu_prepare ? percpu_prepare(cpu) : 0;
 	if (ret)
 		return ret;
+	ret = percpu_enable(cpu, memblock_alloc);
+	if (ret)
+		return ret;
 	smp_store_release(&percpu_hot.nr_areas, cpu + 1);
-	if (percpu_mode == PERCPU_MODE_RSEQ)
-		smp_store_release(&percpu_hot.nr_rseq, cpu + 1);
 	return 0;
 }
 

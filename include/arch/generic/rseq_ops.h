@@ -33,4 +33,5 @@ static inline u32 rseq_cpu_index(void)
 }
 
 #define RSEQ_NOWHERE 0
+#define RSEQ_ZERO    0
 #define HAVE_RSEQ_OPS 0

@@ -22,7 +22,7 @@
 	"movq %%rcx, %%fs:(%%rdx)\n\t"                                         \
 	"movq " HOT(cpu) ", %%rcx\n"                                           \
 	"1:\n\t"                                                               \
-	"movl %%fs:(%%rcx), %%ecx\n\t"
+	"movzwl %%fs:(%%rcx), %%ecx\n\t"
 
 #define RSEQ_END                                                               \
 	"2:\n\t"                                                               \
@@ -31,14 +31,13 @@
 	".long 0x53053053\n"                                                   \
 	"4:\tjmp %l[slow]\n\t.popsection\n\t"
 
+/* No bounds and no "is it there?": every index that the kernel may write leads somewhere (percpu_ops.h). */
 #define RSEQ_AREA                                                              \
-	"cmpl " HOT(nr) ", %%ecx\n\t"                                          \
-	"jae %l[slow]\n\tshlq %[shift], %%rcx\n\t"                            \
-	"addq " HOT(base) ", %%rcx\n\t"
+	"movq " HOT(areas) ", %%rdx\n\t"                                       \
+	"movq (%%rdx,%%rcx,8), %%rcx\n\t"
 
 #define HOT_INPUT(name, field) [name] "i"(offsetof(struct percpu_hot, field))
-#define RSEQ_INPUTS HOT_INPUT(cs, cs_offset), HOT_INPUT(cpu, cpu_offset), HOT_INPUT(nr, nr_rseq), HOT_INPUT(base, base), \
-	HOT_INPUT(stop, stop_top), [shift] "i"(PERCPU_SHIFT)
+#define RSEQ_INPUTS HOT_INPUT(cs, cs_offset), HOT_INPUT(cpu, cpu_offset), HOT_INPUT(areas, areas), HOT_INPUT(stop, stop_top)
 
 /*
  * What a section that failed returns. GCC 12.2 merges `return old` and `return NULL` behind an asm goto into one return
@@ -108,22 +107,21 @@ slow:
 
 static inline void **rseq_exchange(unsigned cpu, unsigned slot, void **new_top)
 {
-	void ***where = percpu_slot(cpu, slot);
+	unsigned long index = slot;
 	void **old;
 
 	__asm__ __volatile__ goto(
 		RSEQ_BEGIN
-		"cmpl " HOT(nr) ", %%ecx\n\t"
-		"jae %l[slow]\n\t"
 		"cmpl %[want], %%ecx\n\t"
 		"jne %l[slow]\n\t"
-		"movq (%[where]), %[old]\n\t"
+		RSEQ_AREA
+		"movq (%%rcx,%[slot],8), %[old]\n\t"
 		"cmpq " HOT(stop) ", %[old]\n\t"
 		"je %l[slow]\n\t"
-		"movq %[new], (%[where])\n"
+		"movq %[new], (%%rcx,%[slot],8)\n"
 		RSEQ_END
 		: [old] "=&r"(old)
-		: RSEQ_INPUTS, [want] "r"(cpu), [where] "r"(where), [new] "r"(new_top)
+		: RSEQ_INPUTS, [want] "r"(cpu), [slot] "r"(index), [new] "r"(new_top)
 		: "rax", "rcx", "rdx", "memory", "cc"
 		: slow);
 	return old;
@@ -143,8 +141,10 @@ static inline u32 rseq_cpu_index(void)
 /*
  * A section stores the address of its descriptor before it learns that no area may be used (before the boot, in the
  * lock mode). Until rseq is in use cs_offset leads to a word of the thread's control block that glibc keeps unused for
- * ever: unused_vgetcpu_cache in sysdeps/x86_64/nptl/tls.h. (Offset 0 would be the block's own address.)
+ * ever: unused_vgetcpu_cache in sysdeps/x86_64/nptl/tls.h; and cpu_offset to the next one, which stays zero.
+ * (Offset 0 would be the block's own address.)
  */
 #define RSEQ_NOWHERE 0x38
+#define RSEQ_ZERO    0x40
 
 #define HAVE_RSEQ_OPS 1

@@ -16,7 +16,7 @@ Test(percpu_mode, lock_when_asked_for)
 {
 	boot_storm(PERCPU_LOCK);
 	cr_assert_eq(percpu_mode, PERCPU_MODE_LOCK);
-	cr_assert_eq(percpu_hot.nr_rseq, 0u);
+	cr_assert_neq((void *)percpu_hot.areas[0], (void *)percpu_slot(0, 0), "rseq may not use it");
 	cr_assert_eq(percpu_hot.nr_areas, STORM_AREAS);
 	cr_assert_not(percpu_uses_mm_cid());
 	fill_areas();
@@ -28,8 +28,7 @@ Test(percpu_mode, lock_when_asked_for)
 /* Before boot there are no areas: everything is "slow", nothing faults. */
 Test(percpu_mode, slow_before_boot)
 {
-	cr_assert_null(this_cpu_pop(1));
-	cr_assert_not(this_cpu_push(make_map_entry(1, 0, 0), obj_of(1)));
+	cr_assert_null(this_cpu_pop(0), "malloc knows no other class yet, and free no address");
 	percpu_mode_init(PERCPU_AUTO, sheaf_full_top(&stop_sheaf));
 	cr_assert_null(this_cpu_pop(1));
 	cr_assert_not(this_cpu_push(make_map_entry(1, 0, 0), obj_of(1)));
@@ -168,10 +167,24 @@ Test(rseq, exchange_respects_stop_and_other_cpus)
 Test(rseq, area_not_online)
 {
 	fill_areas();
-	percpu_hot.nr_rseq = 0;
+	percpu_freeze();
 	cr_assert_null(this_cpu_pop(STORM_CLASS));
 	cr_assert_not(this_cpu_push(make_map_entry(STORM_CLASS, 0, 0), obj_of(1)));
 	cr_assert_null(rseq_exchange(0, STORM_CLASS, empty_top()));
+	cr_assert_null(percpu_get_empty());
+	cr_assert_not(percpu_put_empty(&storm_sheaves[0]), "there is no room where nothing is");
+	cr_assert_eq(percpu_enable_colour(3, memblock_alloc), 0);
+	for (unsigned slot = 1; slot < SLOT_REMOTE; slot += slot == 125 ? 2 : 1) {
+		cr_assert_null(this_cpu_pop(slot | 3u << MAP_COLOUR_SHIFT));
+		cr_assert_not(this_cpu_push(make_map_entry(slot, 3, 0), obj_of(1)));
+		cr_assert_not(this_cpu_push(make_map_entry(slot, 0, 7), obj_of(1)));
+	}
+	percpu_thaw();
+	void *obj = NULL;
+
+	for (int i = 0; i < 100 && !obj; i++)	/* one may have been restarted */
+		obj = this_cpu_pop(STORM_CLASS);
+	cr_assert_not_null(obj);
 }
 
 Test(rseq, storm_of_migrations)
