@@ -21,8 +21,8 @@ extern struct next_allocator {
 void kmm_atfork_init(void);
 
 /* NULL with errno ENOMEM. */
-void *malloc_slowpath(size_t n, const void *caller);
-__cold void free_slowpath(void *p, const void *caller);
+__noinline void *malloc_slowpath(size_t n, const void *caller);
+__noinline void free_slowpath(void *p, const void *caller);
 /* align: a power of two. NULL with errno ENOMEM. api/memalign.c */
 void *kmm_memalign_internal(size_t align, size_t size, const void *caller);
 void *kmalloc_large_from(size_t n, size_t align, bool *zeroed, const void *caller);

@@ -87,8 +87,7 @@ int percpu_enable_colour(unsigned colour, void *(*alloc)(size_t size, size_t ali
 /* True when the index is mm_cid (dense), for the banner. */
 bool percpu_uses_mm_cid(void);
 
-/* Index of the caller's area, valid for this moment; may be at or beyond nr_areas when that is not online yet. */
-unsigned this_cpu_id(void);
+unsigned this_core_id(void);	/* the index in the lock mode */
 
 static inline void ***percpu_slot(unsigned cpu, unsigned slot)
 {
@@ -112,6 +111,12 @@ void **lock_exchange(unsigned cpu, unsigned slot, void **new_top);
 #include "arch/generic/rseq_ops.h"
 #endif
 #undef KMM_PERCPU_OPS_INNER
+
+/* Index of the caller's area, valid for this moment; may be at or beyond nr_areas when that is not online yet. */
+static inline unsigned this_cpu_id(void)
+{
+	return likely(percpu_mode == PERCPU_MODE_RSEQ) ? rseq_cpu_index() : this_core_id();
+}
 
 /* The fast path's: rseq or "slow". */
 static __always_inline void *this_cpu_pop(unsigned slot)

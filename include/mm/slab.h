@@ -55,7 +55,8 @@ bool colour_is_online(unsigned colour);
 int kmem_cache_init(void);		/* 0 or -ENOMEM */
 
 /* Slow ways of malloc and free; the fast ones are in arch/percpu_ops.h and api/malloc.c. */
-void *kmem_cache_alloc_slowpath(unsigned cls);			/* NULL when out of memory */
+void *kmem_cache_alloc_slowpath(unsigned cls);			/* exactly of that class; NULL when out of memory */
+void *kmalloc_slowpath(unsigned cls);				/* or of one somewhat larger: not for whom alignment matters */
 /*
  * p is whatever the program gave to free(), not NULL. Aborts with one line on misuse. False: not a block of libkmm,
  * and nothing done; then ask foreign_goes_to_next().

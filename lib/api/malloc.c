@@ -57,7 +57,7 @@ static void *malloc_large(size_t n, const void *caller)
 }
 
 /* Where there are groups, or a limit. */
-static __attribute__((noinline)) void *alloc_watched(unsigned cls, const void *caller)
+static __noinline void *alloc_watched(unsigned cls, const void *caller)
 {
 	void *p;
 
@@ -66,10 +66,10 @@ static __attribute__((noinline)) void *alloc_watched(unsigned cls, const void *c
 	if (likely(p))
 		return p;
 	memcg_thread.caller = caller;
-	return kmem_cache_alloc_slowpath(cls);
+	return kmalloc_slowpath(cls);
 }
 
-static __cold void *malloc_slowest(size_t n, const void *caller)
+static __noinline void *malloc_slowest(size_t n, const void *caller)
 {
 	unsigned cls;
 	void *p;
@@ -86,7 +86,7 @@ static __cold void *malloc_slowest(size_t n, const void *caller)
 	if (n > KMALLOC_MAX_SIZE)
 		return malloc_large(n, caller);
 	cls = kmalloc_class(n);
-	p = unlikely(memcg_watched) ? alloc_watched(cls, caller) : kmem_cache_alloc_slowpath(cls);
+	p = unlikely(memcg_watched) ? alloc_watched(cls, caller) : kmalloc_slowpath(cls);
 	if (unlikely(!p))
 		errno = ENOMEM;
 	if (unlikely(kmmd_wanted))
@@ -95,7 +95,7 @@ static __cold void *malloc_slowest(size_t n, const void *caller)
 }
 
 /* Where there are groups, size_index sends every call here: the other half of the fast path. */
-__hot __attribute__((noinline)) void *malloc_slowpath(size_t n, const void *caller)
+__hot __noinline void *malloc_slowpath(size_t n, const void *caller)
 {
 	u32 word = memcg_thread.word;
 	void *p;

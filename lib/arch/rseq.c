@@ -167,10 +167,8 @@ int percpu_enable_colour(unsigned colour, void *(*alloc)(size_t size, size_t ali
 	return 0;
 }
 
-unsigned this_cpu_id(void)
+unsigned this_core_id(void)
 {
-	if (likely(percpu_mode == PERCPU_MODE_RSEQ))
-		return rseq_cpu_index();
 	return topology_core((u32)os_getcpu());
 }
 

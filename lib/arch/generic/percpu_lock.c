@@ -15,7 +15,7 @@
 static int lock_some_area(void)
 {
 	u32 nr = READ_ONCE(percpu_hot.nr_areas);
-	u32 cpu = this_cpu_id();
+	u32 cpu = this_core_id();
 
 	for (u32 i = 0; i < nr; i++, cpu++) {
 		cpu = cpu < nr ? cpu : cpu % nr;
