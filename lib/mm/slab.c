@@ -49,7 +49,7 @@
 #define EMPTY_SHARE	4	/* one slab of one object in so many may be empty, of two objects half of that, and so on */
 #define EMPTY_PAGES	16	/* of slabs up to this size one may be empty in any case */
 #define MOSTLY_FREE_KEPT 4	/* slabs at least 3/4 free that a CPU's node keeps for itself */
-#define FREE_SHARE	8	/* one object in so many may be free in slabs of a CPU's node */
+#define FREE_SHARE	16	/* one object in so many may be free in slabs of a CPU's node */
 #define FREE_KEPT	KIB(64)	/* or so many bytes */
 #define MANY_OBJECTS	16	/* of a slab: with fewer it empties by itself */
 
@@ -374,7 +374,7 @@ static unsigned find_heir(struct free_context *fc, unsigned cls)
 {
 	unsigned domain = domain_of_area(any_cpu());
 
-	if (!fc->heir && domain_node(domain, cls))
+	if (!fc->heir && nr_percpu_areas() > 1 && domain_node(domain, cls))
 		fc->heir = HOME_DOMAIN + domain;
 	return fc->heir;
 }
@@ -425,7 +425,7 @@ static void __remove_empty(struct kmem_cache_node *n, unsigned home, unsigned cl
 /* Should a slab that has just got objects back leave its node? */
 static bool __is_surplus(const struct kmem_cache_node *n, const struct page *slab)
 {
-	if (slab->bucket >= SLAB_MOSTLY_FREE)
+	if (nr_percpu_areas() < 2 || slab->bucket >= SLAB_MOSTLY_FREE)
 		return slab->bucket == SLAB_MOSTLY_FREE && n->nr_partial > MOSTLY_FREE_KEPT && nr_percpu_areas() > 1;
 	return slab->nr_objects >= MANY_OBJECTS && n->nr_free * kmalloc_caches[slab->cls].size > FREE_KEPT &&
 	       (u64)slab->nr_free * n->nr_slabs >= n->nr_free && n->nr_free * FREE_SHARE > (u64)n->nr_slabs * slab->nr_objects;

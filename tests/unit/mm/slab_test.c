@@ -256,7 +256,7 @@ Test(slab, a_shrinking_heap_has_dense_slabs)
 	struct kmem_cache_node *n, *domain;
 	u64 r = rng_of(6);
 
-	cr_assert_eq(percpu_online(0), 0);
+	cr_assert_eq(percpu_online(1), 0);
 	for (unsigned i = 0; i < NR; i += 64)
 		cr_assert_eq(slab_alloc_bulk(0, cls, p + i, 64), 64u);
 	n = get_node(0, cls);
@@ -267,7 +267,7 @@ Test(slab, a_shrinking_heap_has_dense_slabs)
 			slab_free_bulk(cls, &p[at], 1);
 			p[at] = p[--nr];
 		}
-		cr_assert_leq(n->nr_free * 7, (u64)n->nr_slabs * kmalloc_caches[cls].nr_objects);
+		cr_assert_leq(n->nr_free, (u64)n->nr_slabs * kmalloc_caches[cls].nr_objects / 14 + KIB(64) / 32);
 		got = slab_alloc_bulk(0, cls, p + nr, 64);
 		cr_assert_neq(got, 0u);
 		nr += got;
