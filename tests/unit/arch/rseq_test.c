@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* rseq_test.c - pop, push and exchange as restartable sequences; the choice of the mode. */
 #include "storm.h"
+#include "arch/percpu_chain.h"
 
 static void need_rseq(void)
 {
