@@ -35,9 +35,10 @@ void os_descriptors_are_private(void);	/* the caller's: messages of its go to th
 /* Reads a whole small file, terminates it; length or -errno. */
 ssize_t os_read_file(const char *path, char *buf, size_t size);
 /*
- * vm.max_map_count as it was when first asked, or the kernel's default where it cannot be read. What of it is whose: vmalloc
- * areas and lazy ones a quarter, seams between assembled pieces an eighth, meshed slabs what leaves an eighth of it free.
+ * vm.max_map_count, read now, or the kernel's default where it cannot be; and as it was when last read. What of it is whose:
+ * vmalloc areas and lazy ones a quarter, with the seams between assembled pieces an eighth; meshing, what then is left.
  */
+u64 os_read_max_map_count(void);
 u64 os_max_map_count(void);
 
 #endif

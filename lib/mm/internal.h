@@ -67,6 +67,10 @@ static inline u64 *slab_bits(struct page *slab)
 /* --- slab_steal.c --------------------------------------------------------------------------------------- */
 /* A slab with free objects from another CPU of the domain, in limbo with this home; NULL: none to spare. */
 struct page *steal_slab(unsigned home, unsigned cls);
+static inline struct page *try_steal_slab(unsigned home, unsigned cls)
+{
+	return nr_percpu_areas() > 1 ? steal_slab(home, cls) : NULL;
+}
 
 /* --- sheaf.c -------------------------------------------------------------------------------------------- */
 void sheaves_prepare(unsigned cpu, unsigned colour);

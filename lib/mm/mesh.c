@@ -289,7 +289,7 @@ static unsigned nr_seams(const struct page *slab)
 /* The limit may change as the program runs, and what others have does. */
 void mesh_count_vmas(void)
 {
-	u64 ours = __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED), all = count_proc_maps(), max = os_max_map_count();
+	u64 ours = __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED), all = count_proc_maps(), max = os_read_max_map_count();
 	u64 others = all - min(all, ours);
 
 	mesh.max_vmas = min(VMAS_OURS(max), VMAS_ALL(max) - min(VMAS_ALL(max), others));

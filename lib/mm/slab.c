@@ -307,13 +307,9 @@ unsigned slab_alloc_bulk(unsigned home, unsigned cls, void **p, unsigned want)
 	nr_new = got ? 0 : 1 + n->nr_slabs / GROW_SHARE;
 	mutex_unlock(&n->lock, LOCK_node);
 	for (; nr_new && got < want; nr_new--) {
-		struct page *slab = adopt_slab(home, cls);
+		struct page *slab = adopt_slab(home, cls) ?: try_steal_slab(home, cls) ?: new_slab(home, cls);
 		unsigned nr;
 
-		if (!slab && nr_percpu_areas() > 1)
-			slab = steal_slab(home, cls);
-		if (!slab)
-			slab = new_slab(home, cls);
 		if (!slab)
 			break;
 		mutex_lock(&n->lock, LOCK_node);

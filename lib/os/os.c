@@ -156,20 +156,26 @@ __cold ssize_t os_read_file(const char *path, char *buf, size_t size)
 
 #define DEFAULT_MAX_MAP_COUNT 65530u
 
-u64 os_max_map_count(void)
-{
-	static u64 known;
-	char text[32];
-	u64 nr = READ_ONCE(known);
+static u64 known_max_map_count;
 
-	if (nr)
-		return nr;
+u64 os_read_max_map_count(void)
+{
+	char text[32];
+	u64 nr = 0;
+
 	if (os_read_file("/proc/sys/vm/max_map_count", text, sizeof(text)) > 0)
 		for (const char *s = text; *s >= '0' && *s <= '9'; s++)
 			nr = nr * 10 + (u64)(*s - '0');
 	nr = nr ? nr : DEFAULT_MAX_MAP_COUNT;
-	WRITE_ONCE(known, nr);
+	WRITE_ONCE(known_max_map_count, nr);
 	return nr;
+}
+
+u64 os_max_map_count(void)
+{
+	u64 nr = READ_ONCE(known_max_map_count);
+
+	return nr ? nr : os_read_max_map_count();
 }
 
 #ifndef SYS_pidfd_open

@@ -161,5 +161,6 @@ Test(os, max_map_count)
 		fclose(f);
 	}
 	cr_assert_eq(os_max_map_count(), nr);
-	cr_assert_eq(os_max_map_count(), nr, "once more");
+	cr_assert_eq(os_max_map_count(), nr, "remembered");
+	cr_assert_eq(os_read_max_map_count(), nr);
 }

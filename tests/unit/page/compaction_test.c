@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* compaction_test.c - when a pass is made, by which compactor, and who is told. */
 #include "page/compaction.h"
+#include "page/huge_memory.h"
 
 #include "../boot.h"
 #include "base/printk.h"
@@ -53,6 +54,7 @@ static void use_fake(void)
 	fake.mode = (enum compact_mode)7;	/* no setting's, so that the real ones are not asked */
 	kmm_params.compact = 7;
 	kmm_params.decay_ms = 100;
+	kmm_params.thp = THP_NEVER;	/* huge pages have a test of their own */
 	register_compactor(&fake);
 }
 
