@@ -15,7 +15,8 @@
  * The reserve. Whoever is refused may have to allocate in order to say so: an exception, a message. So a small part of
  * each max (page_counter.c) is kept for threads that have just been refused; each may use up to RESERVE_CREDIT of it for
  * slabs, until an ordinary charge of its own succeeds again: a slab has 16 KiB mostly, and unwinding needs objects of a dozen
- * classes. One allocation gets one slab, not what would fill a sheaf. It is part of max: no group exceeds that.
+ * classes. One allocation gets one slab, not what would fill a sheaf; and what was refused stays refused: operator new asks twice,
+ * and a loop would eat it up. It is part of max: no group exceeds that.
  *
  * Locks. None on entry. The callback is called with nothing held and may allocate; when that fails it is not called again.
  *
@@ -189,6 +190,7 @@ bool out_of_memory(struct mem_cgroup *over, size_t bytes)
 	}
 	if (!memcg_thread.refused) {
 		memcg_thread.refused = true;
+		memcg_thread.refused_bytes = (u32)bytes;
 		memcg_thread.emergency = RESERVE_CREDIT;
 	}
 	return false;

@@ -403,6 +403,7 @@ static void *alloc_gated(unsigned cls)
 	free_deferred();
 	cls = memcg_online_slot(cls);
 	memcg_thread.failed = memcg_thread.reserved = 0;
+	memcg_thread.asked = cache_of(cls)->size;
 	obj = refill_and_alloc(cls);
 	if (unlikely(!obj) && !memcg_thread.failed && try_to_free_pages(0))
 		obj = refill_and_alloc(cls);

@@ -349,10 +349,15 @@ static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u6
 	return true;
 }
 
-/* Who has just been refused may use the reserve for what is small: an exception, a message. */
+/*
+ * Who has just been refused may use the reserve for what is small: an exception, a message. But not for the same again:
+ * operator new asks a second time, inside the C++ runtime, and a loop would go on as if nothing had been.
+ */
 static bool charge_reserve(struct mem_cgroup *memcg, enum memcg_stat_item item, u64 nr)
 {
-	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || memcg_thread.reserved || !page_counter_try_charge(&memcg->memory, nr, true, NULL))
+	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || memcg_thread.reserved || memcg_thread.asked == memcg_thread.refused_bytes)
+		return false;
+	if (!page_counter_try_charge(&memcg->memory, nr, true, NULL))
 		return false;
 	memcg_thread.emergency -= (u32)nr;
 	memcg_thread.reserved = true;
