@@ -355,7 +355,9 @@ static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u6
  */
 static bool charge_reserve(struct mem_cgroup *memcg, enum memcg_stat_item item, u64 nr)
 {
-	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || memcg_thread.reserved || memcg_thread.asked == memcg_thread.refused_bytes)
+	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || memcg_thread.reserved)
+		return false;
+	if (memcg_thread.refused_bytes && memcg_thread.asked == memcg_thread.refused_bytes)
 		return false;
 	if (!page_counter_try_charge(&memcg->memory, nr, true, NULL))
 		return false;
