@@ -3,29 +3,15 @@
  * pressure.c - holds KEEP MiB, frees FREE MiB and waits until half of the latter have gone home: `SECONDS s`, or `never` after WAIT s.
  * usage: pressure KEEP FREE WAIT
  */
-#include <fcntl.h>
+#include "../../bench/macro/resident.h"
+
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #define BLOCK 2000u
 
 static long pss_kib(void)
 {
-	char text[4096], *line;
-	int fd = open("/proc/self/smaps_rollup", O_RDONLY);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
-		exit(1);
-	text[n] = '\0';
-	line = strstr(text, "\nPss:");
-	return line ? atol(line + 5) : 0;
+	return proc_kib("/proc/self/smaps_rollup", "\nPss:");
 }
 
 static void **fill(long mib)

@@ -23,6 +23,19 @@ static inline struct mem_cgroup *new_group(struct mem_cgroup *parent, const char
 	return memcg;
 }
 
+/* NULL: there is none. */
+static inline struct mem_cgroup *find_group(const char *path)
+{
+	struct mem_cgroup *memcg;
+
+	gate_enter();
+	memcg_lock();
+	memcg = __mem_cgroup_from_path(path, strlen(path));
+	memcg_unlock();
+	gate_leave();
+	return memcg;
+}
+
 /* As kmm_memcg_remove(); colours that are free again. */
 static inline u32 remove_group(struct mem_cgroup *memcg)
 {

@@ -24,13 +24,8 @@ static void apply(const char *text)
 
 static struct mem_cgroup *find(const char *path)
 {
-	struct mem_cgroup *memcg;
+	struct mem_cgroup *memcg = find_group(path);
 
-	gate_enter();
-	memcg_lock();
-	memcg = __mem_cgroup_from_path(path, strlen(path));
-	memcg_unlock();
-	gate_leave();
 	CHECK(memcg);
 	return memcg;
 }

@@ -2,11 +2,9 @@
 /* cgroup_test.c - the real control group, read from a made-up /proc and hierarchy, and from the machine's. */
 #include "os/cgroup.h"
 
-#include "../boot.h"
+#include "../made_up.h"
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char top[64];
 
 static void make_dir(const char *path)
 {
@@ -14,22 +12,6 @@ static void make_dir(const char *path)
 
 	snprintf(name, sizeof(name), "%s/%s", top, path);
 	cr_assert_eq(mkdir(name, 0700), 0, "%s", name);
-}
-
-static void write_file(const char *path, const char *fmt, ...) __printf(2, 3);
-static void write_file(const char *path, const char *fmt, ...)
-{
-	char name[256];
-	va_list ap;
-	FILE *f;
-
-	snprintf(name, sizeof(name), "%s/%s", top, path);
-	f = fopen(name, "w");
-	cr_assert_not_null(f, "%s", name);
-	va_start(ap, fmt);
-	vfprintf(f, fmt, ap);
-	va_end(ap);
-	fclose(f);
 }
 
 static void setup(void)

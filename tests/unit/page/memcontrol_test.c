@@ -6,18 +6,6 @@
 
 TestSuite(memcontrol, .init = boot_auto, .timeout = 120);
 
-static struct mem_cgroup *find(const char *path)
-{
-	struct mem_cgroup *memcg;
-
-	gate_enter();
-	memcg_lock();
-	memcg = __mem_cgroup_from_path(path, strlen(path));
-	memcg_unlock();
-	gate_leave();
-	return memcg;
-}
-
 static int create_error(struct mem_cgroup *parent, const char *name)
 {
 	int err = 0;
@@ -36,10 +24,10 @@ Test(memcontrol, tree)
 	char path[64];
 	u32 id = b->id;
 
-	cr_assert_eq(find(""), &root_mem_cgroup);
-	cr_assert_eq(find("a/b"), b);
-	cr_assert_null(find("b"));
-	cr_assert_null(find("a/b/"));
+	cr_assert_eq(find_group(""), &root_mem_cgroup);
+	cr_assert_eq(find_group("a/b"), b);
+	cr_assert_null(find_group("b"));
+	cr_assert_null(find_group("a/b/"));
 	cr_assert_eq(mem_cgroup_path(b, path, sizeof(path)), 4u);
 	cr_assert_str_eq(path, "/a/b");
 	mem_cgroup_path(&root_mem_cgroup, path, sizeof(path));
@@ -54,7 +42,7 @@ Test(memcontrol, tree)
 	cr_assert_eq(create_error(a, "x y"), -EINVAL);
 	cr_assert_eq(create_error(a, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), -EINVAL);
 	cr_assert_eq(remove_group(b), 1u);
-	cr_assert_null(find("a/b"));
+	cr_assert_null(find_group("a/b"));
 	b = new_group(a, "b");
 	cr_assert_neq(b->id, id, "an old number does not lead to a new group");
 	cr_assert_eq(memcg_colour(b), id % NR_COLOURS, "the colour is used again");

@@ -2,7 +2,7 @@
 /* vmpressure_test.c - levels of pressure by room below a limit, on a made-up hierarchy; what they do to the decay time. */
 #include "page/vmpressure.h"
 
-#include "../boot.h"
+#include "../made_up.h"
 #include "os/cgroup.h"
 #include "os/pressure.h"
 #include "page/percpu.h"
@@ -11,24 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char top[64];
 static u32 now = 1000;
-
-static void write_file(const char *path, const char *fmt, ...) __printf(2, 3);
-static void write_file(const char *path, const char *fmt, ...)
-{
-	char name[256];
-	va_list ap;
-	FILE *f;
-
-	snprintf(name, sizeof(name), "%s/%s", top, path);
-	f = fopen(name, "w");
-	cr_assert_not_null(f, "%s", name);
-	va_start(ap, fmt);
-	vfprintf(f, fmt, ap);
-	va_end(ap);
-	fclose(f);
-}
 
 static void setup(void)
 {
