@@ -44,10 +44,9 @@
  * Fork and init. mesh_forget(): the child's own kmmd begins with new frames; views of its parent's stay as they are until
  * their slabs are given back.
  */
-#include "mesh.h"
+#include "mesh_frames.h"
 
 #include "os/os.h"
-#include "os/procfs.h"
 #include "os/uffd.h"
 #include "os/vm.h"
 #include "page/compaction.h"
@@ -60,22 +59,17 @@
 #define SLAB_BYTES_MAX (MESH_PAGES_MAX * os_page_size)
 #define CANARY_TRIES	100
 #define MOVE_TRIES    64u
-#define VMAS_OURS(max) ((max) / 4 * 3)	/* of vm.max_map_count, at most */
-#define VMAS_ALL(max)  ((max) / 8 * 7)	/* what there may be with those that others have */
 
 static struct {
 	int uffd, memfd, pagemap;
 	char *scratch;			/* of a batch: where pages are that are away */
 	char *staging;			/* a slab's frames, being written */
 	char *canary;
-	u64 next_offset;
 	u32 first_own, nr_groups;	/* ids below first_own are of a former kmmd's memfd */
 	u32 free;			/* groups without frames */
 	u32 of_class[NR_KMALLOC_CLASSES];
-	u64 max_vmas;
 } mesh;
 static struct mesh_group *groups;	/* [NR_GROUPS], from 1 on */
-static u64 nr_vmas;			/* that views have made, about */
 static u64 view_bytes;
 
 struct mesh_group *mesh_group(u32 id)
@@ -108,11 +102,6 @@ bool mesh_is_own_group(u32 id)
 u32 mesh_nr_groups(void)
 {
 	return mesh.nr_groups;
-}
-
-static size_t slab_size(const struct page *slab)
-{
-	return (size_t)kmalloc_caches[slab->cls].nr_pages << PAGE_SHIFT;
 }
 
 /* --- begin and end ----------------------------------------------------------------------------------------- */
@@ -172,8 +161,9 @@ int mesh_open(void)
 	ret = mesh.uffd < 0 ? mesh.uffd : mesh.memfd < 0 ? mesh.memfd : mesh.pagemap < 0 ? mesh.pagemap : 0;
 	if (ret == 0 && !release_canary())
 		ret = -EOPNOTSUPP;
+	if (ret == 0)
+		ret = mesh_frames_open();
 	if (ret == 0) {
-		mesh_count_vmas();
 		if (!mesh.nr_groups)
 			mesh.nr_groups = MESH_GROUP_KSM + 1;
 		mesh.first_own = mesh.nr_groups;
@@ -193,7 +183,6 @@ void mesh_forget(void)
 	memset(mesh.of_class, 0, sizeof(mesh.of_class));
 	mesh.uffd = mesh.memfd = mesh.pagemap = -1;
 	mesh.free = 0;
-	mesh.next_offset = 0;
 }
 
 const char *mesh_needs(int error)
@@ -219,7 +208,7 @@ bool mesh_may_write(void)
 
 /* --- groups ------------------------------------------------------------------------------------------------- */
 
-u32 mesh_group_create(unsigned cls, u8 colour)
+u32 mesh_group_create(unsigned cls, u8 colour, pfn_t pfn)
 {
 	u32 id = mesh.free;
 
@@ -229,9 +218,8 @@ u32 mesh_group_create(unsigned cls, u8 colour)
 		id = mesh.nr_groups++;
 	else
 		return 0;
-	groups[id] = (struct mesh_group){ .offset = mesh.next_offset, .cls = (u8)cls, .colour = colour,
+	groups[id] = (struct mesh_group){ .offset = mesh_frames_place(pfn, mesh_slab_size(cls)), .cls = (u8)cls, .colour = colour,
 					  .next = mesh.of_class[cls] };
-	mesh.next_offset += (u64)kmalloc_caches[cls].nr_pages << PAGE_SHIFT;
 	mesh.of_class[cls] = id;
 	return id;
 }
@@ -248,6 +236,7 @@ static void forget_group(u32 id)
 	while (*link != id)
 		link = &groups[*link].next;
 	*link = groups[id].next;
+	mesh_frames_free(groups[id].offset, mesh_slab_size(groups[id].cls));
 	groups[id].cls = 0;
 	groups[id].next = mesh.free;
 	mesh.free = id;
@@ -269,42 +258,6 @@ size_t mesh_group_shrink(u32 id)
 	if (empty && !g->present)
 		forget_group(id);
 	return bytes;
-}
-
-/* --- VMAs ---------------------------------------------------------------------------------------------------- */
-
-static bool is_view(pfn_t pfn)
-{
-	return compound_head(pfn_to_page(pfn))->flags & PG_meshed;
-}
-
-/* Ends of a slab's range where an ordinary mapping begins: so many VMAs a view adds. */
-static unsigned nr_seams(const struct page *slab)
-{
-	pfn_t pfn = page_to_pfn(slab);
-
-	return !is_view(pfn - 1) + !is_view(pfn + kmalloc_caches[slab->cls].nr_pages);
-}
-
-/* The limit may change as the program runs, and what others have does. */
-void mesh_count_vmas(void)
-{
-	u64 ours = __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED), all = count_proc_maps(), max = os_read_max_map_count();
-	u64 others = all - min(all, ours);
-
-	mesh.max_vmas = min(VMAS_OURS(max), VMAS_ALL(max) - min(VMAS_ALL(max), others));
-}
-
-u32 mesh_room(void)
-{
-	u64 ours = __atomic_load_n(&nr_vmas, __ATOMIC_RELAXED);
-
-	return (u32)(mesh.max_vmas - min(mesh.max_vmas, ours));
-}
-
-bool mesh_has_room(void)
-{
-	return mesh_room() >= 2 * MESH_BATCH;
 }
 
 /* --- children that were made while pages were away ------------------------------------------------------------- */
@@ -351,7 +304,7 @@ static void serve_forks(const struct batch *b)
 static int move_away(const struct batch *b, struct mesh_job *job)
 {
 	char *addr = page_address(job->slab), *to = scratch_of(b, job);
-	size_t size = slab_size(job->slab), off = 0, unshared = SIZE_MAX;
+	size_t size = mesh_slab_size(job->slab->cls), off = 0, unshared = SIZE_MAX;
 	unsigned tries = 0;
 
 	while (off < size) {
@@ -391,7 +344,7 @@ static void move_back(const struct batch *b, struct mesh_job *job)
 			ret = uffd_copy(mesh.uffd, addr + off, from + off, os_page_size);
 		}
 	}
-	uffd_unregister(mesh.uffd, addr, slab_size(job->slab));
+	uffd_unregister(mesh.uffd, addr, mesh_slab_size(job->slab->cls));
 }
 
 /* One object into staging, piece by piece of a page: pages that were missing read as zeroes. */
@@ -412,7 +365,7 @@ static int write_frames(const struct batch *b, const struct mesh_job *job, u64 t
 {
 	struct mesh_group *g = &groups[job->group];
 	size_t size = kmalloc_caches[g->cls].size;
-	int ret = memfd_read(mesh.memfd, mesh.staging, slab_size(job->slab), g->offset);
+	int ret = memfd_read(mesh.memfd, mesh.staging, mesh_slab_size(job->slab->cls), g->offset);
 
 	if (ret)
 		return ret;
@@ -440,7 +393,7 @@ static void populate_view(char *addr, u64 touched)
 
 void mesh_enter(struct page *slab, u32 id)
 {
-	__atomic_add_fetch(&view_bytes, slab_size(slab), __ATOMIC_RELAXED);
+	__atomic_add_fetch(&view_bytes, mesh_slab_size(slab->cls), __ATOMIC_RELAXED);
 	set_slab_group(slab, id);
 	slab->flags |= PG_meshed;		/* isolated: nobody else looks at its flags */
 }
@@ -451,7 +404,7 @@ static void enter_view(struct mesh_job *job)
 
 	occupancy_add(&g->live, &job->live);
 	__atomic_add_fetch(&g->nr_views, 1, __ATOMIC_RELEASE);
-	__atomic_add_fetch(&nr_vmas, nr_seams(job->slab), __ATOMIC_RELAXED);
+	mesh_count_view(job->slab, g->offset, true);
 	mesh_enter(job->slab, job->group);
 }
 
@@ -460,7 +413,7 @@ static int mesh_one(const struct batch *b, struct mesh_job *job)
 	struct mesh_group *g = &groups[job->group];
 	u64 touched = occupied_pages(g->cls, &job->live);
 	char *addr = page_address(job->slab);
-	size_t size = slab_size(job->slab);
+	size_t size = mesh_slab_size(job->slab->cls);
 	int ret = uffd_register(mesh.uffd, addr, size);
 
 	if (ret)
@@ -509,7 +462,7 @@ u64 mesh_written_pages(struct page *slab)
 {
 	struct page_region region[MESH_PAGES_MAX];
 	uintptr_t addr = (uintptr_t)page_address(slab), end;
-	int nr = pagemap_private_copies(mesh.pagemap, (void *)addr, slab_size(slab), region, MESH_PAGES_MAX, &end);
+	int nr = pagemap_private_copies(mesh.pagemap, (void *)addr, mesh_slab_size(slab->cls), region, MESH_PAGES_MAX, &end);
 	u64 map = 0;
 
 	for (int i = 0; i < nr; i++)
@@ -522,16 +475,16 @@ bool mesh_discard(struct page *slab)
 {
 	u32 id = slab_group(slab);
 
-	if (id != MESH_GROUP_KSM && vm_map_over(page_address(slab), slab_size(slab)) != 0) {
+	if (id != MESH_GROUP_KSM && vm_map_over(page_address(slab), mesh_slab_size(slab->cls)) != 0) {
 		slab->bucket = SLAB_LOST;
 		return false;
 	}
 	if (id != MESH_GROUP_KSM)	/* as its neighbours are */
-		thp_advise_heap((uintptr_t)page_address(slab), (uintptr_t)page_address(slab) + slab_size(slab));
+		thp_advise_heap((uintptr_t)page_address(slab), (uintptr_t)page_address(slab) + mesh_slab_size(slab->cls));
 	slab->flags &= (u16)~PG_meshed;
-	__atomic_sub_fetch(&view_bytes, slab_size(slab), __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&view_bytes, mesh_slab_size(slab->cls), __ATOMIC_RELAXED);
 	if (id != MESH_GROUP_KSM) {
-		__atomic_sub_fetch(&nr_vmas, nr_seams(slab), __ATOMIC_RELAXED);
+		mesh_count_view(slab, groups[id].offset, false);
 		__atomic_sub_fetch(&groups[id].nr_views, 1, __ATOMIC_RELEASE);
 	}
 	count_vm_event(VM_mesh_discard);

@@ -120,11 +120,8 @@ const char *mesh_needs(int error);
 int mesh_groups_alloc(void);	/* 0 or -ENOMEM */
 void mesh_enter(struct page *slab, u32 id);	/* an isolated slab is meshed now */
 bool mesh_may_write(void);	/* no other process has views of our frames */
-void mesh_count_vmas(void);	/* before a pass maps anything: how many are left? */
-u32 mesh_room(void);		/* so many VMAs are left */
-bool mesh_has_room(void);	/* for those of one more batch */
 struct mesh_group *mesh_group(u32 id);
-u32 mesh_group_create(unsigned cls, u8 colour);	/* 0: there are no more */
+u32 mesh_group_create(unsigned cls, u8 colour, pfn_t pfn);	/* frames in line with that, if they can be. 0: there are no more */
 u32 mesh_first_group(unsigned cls);
 bool mesh_is_own_group(u32 id);
 u32 mesh_nr_groups(void);

@@ -15,8 +15,9 @@
  * record of times. Writing to objects cannot be seen; where that happens pages un-mesh, at the price of a copy.
  *
  * Order. The larger classes first: they free most pages for each mapping, of which the kernel allows so many
- * (vm.max_map_count; three quarters are ours, if the program leaves them). When those are used up the log says what more
- * would bring. Where they will not do for all, those bins are left out that free least for each mapping (pick_worth).
+ * (vm.max_map_count; thirteen sixteenths are ours, if the program leaves them). When those are used up the log says what more
+ * would bring. Where they will not do for all, those bins are left out that free least for each mapping (pick_worth), but for
+ * their slabs that lie between two views and cost none.
  *
  * What a group still needs is the union of what its slabs need: live objects, but for those on pages that the program
  * has written and so has for itself. It counts only if the scan has seen all of the group's slabs, and none was
@@ -30,7 +31,7 @@
  * Kernel counterpart. mm/compaction.c: isolate_migratepages, migrate_pages, putback_movable_pages; PG_quiet is the inverse
  * of PG_referenced.
  */
-#include "mesh.h"
+#include "mesh_frames.h"
 
 #include "base/param.h"
 #include "base/printk.h"
@@ -72,6 +73,7 @@ static struct {
 	u64 left_pages, left_slabs;	/* for want of VMAs */
 	u32 views_of_yield[YIELDS];	/* surveyed */
 	u32 least_yield;		/* bins below are left out */
+	bool only_gaps;			/* of this bin, for want of VMAs, only slabs that cost none */
 } walk;
 
 /* --- scan --------------------------------------------------------------------------------------------------- */
@@ -89,6 +91,7 @@ static bool begin(struct compact_control *cc)
 	walk.nr_pages = walk.left_pages = walk.left_slabs = 0;
 	walk.child_lives = false;
 	walk.least_yield = 0;
+	walk.only_gaps = false;
 	memset(walk.views_of_yield, 0, sizeof(walk.views_of_yield));
 	walk.step = MESH_SCAN;
 	return walk.plan && walk.seen;
@@ -366,21 +369,57 @@ static bool isolate(struct compact_control *cc, struct mesh_job *jobs, struct me
 	return ok;
 }
 
+/* The slab that the bin's frames should be in line with: the one with most neighbours there, of equals the lowest. */
+static pfn_t best_base(const struct mesh_bin *bin)
+{
+	pfn_t best = walk.plan->candidate[bin->first].pfn;
+	int most = -1;
+
+	for (u32 i = bin->first; i != NO_INDEX; i = walk.plan->candidate[i].next) {
+		pfn_t pfn = walk.plan->candidate[i].pfn;
+		int merit = mesh_frames_merit(pfn, mesh_slab_size(walk.cls));
+
+		if (merit > most || (merit == most && pfn < best)) {
+			best = pfn;
+			most = merit;
+		}
+	}
+	return best;
+}
+
+/* It lies between two views: another in its place costs no mapping. */
+static bool fills_a_gap(const struct mesh_candidate *c)
+{
+	return mesh_view_cost(c->pfn, mesh_slab_size(walk.cls)) == 0;
+}
+
+static u32 slabs_in_gaps(const struct mesh_bin *bin)
+{
+	u32 nr = 0;
+
+	for (u32 i = bin->first; i != NO_INDEX; i = walk.plan->candidate[i].next)
+		nr += fills_a_gap(&walk.plan->candidate[i]);
+	return nr;
+}
+
 /* The group that the bin's slabs go to, 0: it is not worth it, or there is no room. */
 static u32 bin_group(const struct mesh_bin *bin)
 {
-	u32 yield = bin_yield(bin);
+	u32 yield = bin_yield(bin), nr;
 
 	if (!yield)
 		return 0;
 	if (walk.ksm)
 		return bin->nr > 1 ? MESH_GROUP_KSM : 0;
-	if (yield < walk.least_yield || !mesh_has_room()) {
-		walk.left_pages += (u64)bin_gain(bin);
-		walk.left_slabs += bin->nr;
-		return 0;
+	walk.only_gaps = yield < walk.least_yield || !mesh_has_room();
+	if (walk.only_gaps) {
+		nr = slabs_in_gaps(bin);
+		walk.left_pages += (u64)bin_gain(bin) * (bin->nr - nr) / bin->nr;
+		walk.left_slabs += bin->nr - nr;
+		if (nr < (bin->group ? 1 : 2))
+			return 0;
 	}
-	return bin->group ? bin->group : mesh_group_create(walk.cls, bin->colour);
+	return bin->group ? bin->group : mesh_group_create(walk.cls, bin->colour, best_base(bin));
 }
 
 /* The next candidate to carry out, through all bins; NO_INDEX: no more. */
@@ -405,7 +444,7 @@ static unsigned fill_batch(struct compact_control *cc, struct mesh_job *jobs)
 		const struct mesh_candidate *c = &walk.plan->candidate[i];
 
 		jobs[nr] = (struct mesh_job){ .slab = pfn_to_page(c->pfn), .group = walk.created };
-		nr += isolate(cc, jobs, &jobs[nr], c);
+		nr += (!walk.only_gaps || fills_a_gap(c)) && isolate(cc, jobs, &jobs[nr], c);
 		walk.candidate = c->next;
 		if (walk.ksm && walk.candidate == NO_INDEX)
 			break;		/* what comes next belongs to another bin */
@@ -431,6 +470,7 @@ static void run(struct compact_control *cc)
 		gain += jobs[i].error ? 0 : jobs[i].gain;
 		putback_slab(jobs[i].slab);
 	}
+	cc->again |= walk.left_slabs && gain > 0;	/* some of those lie in gaps now */
 	cc->nr_freed += gain * (s64)os_page_size;
 	count_vm_events(VM_mesh_page, (u64)gain * (os_page_size >> PAGE_SHIFT));
 }
