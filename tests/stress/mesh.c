@@ -17,9 +17,7 @@
  * while the main thread asks for one pass of compaction after the other. At the end all objects are checked once more.
  * Where the kernel has no io_uring or the file system no O_DIRECT, that worker says so and leaves.
  *
- * Where meshing can work (userfaultfd with what lib/os/uffd.c asks for) it must have happened. By the other backend, as root:
- *
- *   echo 1 >/sys/kernel/mm/ksm/run; KMM_COMPACT=ksm KMM_KTHREAD=1 KMM_DECAY_MS=50 LD_PRELOAD=... tests/stress/mesh
+ * Where meshing can work (userfaultfd with what lib/os/uffd.c asks for) it must have happened. By the other backend: mesh_ksm.sh
  *
  * modes: auto lock debug
  */
