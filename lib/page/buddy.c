@@ -197,10 +197,19 @@ static void free_block(struct zone *zone, pfn_t pfn, unsigned order, u32 stamp_m
 	add_to_free_list(zone, pfn, order, get_pageblock_migratetype(pfn), reported);
 }
 
-/* Takes a block off its list to merge it with one that is reported or not; whether both are. */
-static bool absorb(struct zone *zone, pfn_t pfn, bool reported)
+/*
+ * Takes a block off its list to merge it with one that is reported or not; whether both are. The youngest resident part tells how
+ * old the whole is: else what was freed just now would go home because what lies beside it, not resident, has been free for long.
+ */
+static bool absorb(struct zone *zone, pfn_t pfn, bool reported, u32 *stamp_ms)
 {
-	reported = reported && pfn_to_page(pfn)->flags & PG_reported;
+	const struct page *page = pfn_to_page(pfn);
+
+	if (!(page->flags & PG_reported)) {
+		if (reported || (s32)(page->stamp_ms - *stamp_ms) > 0)
+			*stamp_ms = page->stamp_ms;
+		reported = false;
+	}
 	__del_from_free_list(zone, pfn);
 	return reported;
 }
@@ -212,15 +221,24 @@ static void __free_one_page(struct zone *zone, pfn_t pfn, unsigned order, u32 st
 
 		if (!may_join(zone, buddy, order, reported))
 			break;
-		reported = absorb(zone, buddy, reported);
+		reported = absorb(zone, buddy, reported, &stamp_ms);
 		pfn = min(pfn, buddy);
 	}
 	free_block(zone, pfn, order, stamp_ms, reported);
 }
 
+/* Of two ends that are one block in the end. */
+static u32 younger(bool left, u32 left_ms, bool right, u32 right_ms)
+{
+	if (left || right)
+		return left ? right_ms : left_ms;
+	return (s32)(left_ms - right_ms) > 0 ? left_ms : right_ms;
+}
+
 void __free_range(struct zone *zone, pfn_t start, u32 nr, u32 stamp_ms, bool reported)
 {
 	bool left = reported, right = reported;		/* so is all that joined at that end */
+	u32 left_ms = stamp_ms, right_ms = stamp_ms;
 	pfn_t end = start + nr;
 	unsigned o = min((unsigned)__builtin_ctz(start | end), (unsigned)MAX_PAGE_ORDER);
 
@@ -229,25 +247,27 @@ void __free_range(struct zone *zone, pfn_t start, u32 nr, u32 stamp_ms, bool rep
 
 		if (o < MAX_PAGE_ORDER && start & size && may_join(zone, start - size, o, left)) {
 			start -= size;
-			left = absorb(zone, start, left);
+			left = absorb(zone, start, left, &left_ms);
 		} else if (o == MAX_PAGE_ORDER || start & size) {
-			free_block(zone, start, o, stamp_ms, left);
+			free_block(zone, start, o, left_ms, left);
 			left = reported;
+			left_ms = stamp_ms;
 			start += size;
 		}
 		if (o == MAX_PAGE_ORDER || !(end & size))
 			continue;
 		if (may_join(zone, end, o, right)) {
-			right = absorb(zone, end, right);
+			right = absorb(zone, end, right, &right_ms);
 			end += size;
 		} else {
 			end -= size;
-			free_block(zone, end, o, stamp_ms, right);
+			free_block(zone, end, o, right_ms, right);
 			right = reported;
+			right_ms = stamp_ms;
 		}
 	}
 	if (start < end)
-		__free_one_page(zone, start, o, stamp_ms, left && right);
+		__free_one_page(zone, start, o, younger(left, left_ms, right, right_ms), left && right);
 }
 
 static __cold void validate_block(struct zone *zone, pfn_t pfn, unsigned order, int mt)

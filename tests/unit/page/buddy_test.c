@@ -304,6 +304,34 @@ Test(buddy, stamp_is_the_last_frees)
 	cr_assert_eq(pfn_to_page(a + 8)->stamp_ms, 200u);
 }
 
+/* What is not resident, or has been free for long, and comes to lie beside what was freed later. */
+Test(buddy, the_youngest_resident_part_tells_the_age)
+{
+	static const struct { u32 stamp[3]; bool reported[3]; u32 want; } cases[] = {
+		{ { 100, 0, 0 }, { false, true, true }, 100 },
+		{ { 100, 300, 0 }, { false, false, true }, 300 },
+		{ { 300, 100, 50 }, { false, false, true }, 300 },
+		{ { 300, 100, 200 }, { false, false, false }, 300 },
+		{ { 5, UINT32_MAX - 5, 0 }, { false, false, true }, 5 },	/* the clock went round */
+	};
+	bool reported;
+	pfn_t p = __rmqueue(zone, 6, MIGRATE_MOVABLE, &reported);	/* the other half is not freed */
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		for (unsigned last = 0; last < 3; last++) {	/* that in the middle or at an end comes last */
+			static const u32 from[] = { 0, 8, 16 }, nr[] = { 8, 8, 16 };
+
+			for (unsigned part = 0; part < 3; part++)
+				if (part != last)
+					__free_range(zone, p + from[part], nr[part], cases[i].stamp[part], cases[i].reported[part]);
+			__free_range(zone, p + from[last], nr[last], cases[i].stamp[last], cases[i].reported[last]);
+			cr_assert(pfn_to_page(p)->flags & PG_buddy);
+			cr_assert_eq(pfn_to_page(p)->stamp_ms, cases[i].want, "case %u, part %u last: %u", i, last, pfn_to_page(p)->stamp_ms);
+			__take_block(zone, p, 5);
+		}
+	}
+}
+
 /* --- the validator finds what is wrong ----------------------------------------------------------------------- */
 
 static pfn_t some_free_block(void)
