@@ -103,6 +103,8 @@ static enum vmpressure_level listen(u32 now_ms)
 {
 	u32 heard = os_pressure_poll();
 
+	if (heard)
+		count_vm_event(VM_vmpressure_signal);
 	for (unsigned i = 0; i < ARRAY_SIZE(vmp.signal_ms); i++) {
 		if (heard & (i ? OS_PRESSURE_FULL : OS_PRESSURE_SOME))
 			vmp.signal_ms[i] = now_ms | 1;
