@@ -31,10 +31,12 @@ struct memcg_thread {
 	u32 over_high;		/* pages charged over some high since the thread was last made to pay */
 	u32 over_colour;	/* of the group that they were charged to last */
 	u32 emergency;		/* pages of reserves that it may use (mm/oom_kill.c) */
-	u32 asked, refused_bytes;	/* size of the object that it asks for; of the one that was refused: not out of reserves */
+	u32 asked, refused_bytes;	/* size of the object that it asks for; of the one that was refused */
+	u32 refused_slabs;	/* that this size may yet take out of reserves; none before it was refused twice */
 	const void *caller;	/* of the allocation that is on a slow path, or was last */
 	bool stalled;		/* in reclaim, or throttled */
-	bool refused;		/* since its last charge that succeeded */
+	bool refused;		/* since it last saw room */
+	bool refused_again;	/* the same size, once more */
 };
 extern __thread struct memcg_thread memcg_thread __initial_exec;
 

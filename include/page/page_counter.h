@@ -29,6 +29,8 @@ bool page_counter_try_charge(struct page_counter *counter, u64 nr, bool emergenc
 void page_counter_uncharge(struct page_counter *counter, u64 nr);
 /* Pages that may yet be charged here, whatever is above. */
 u64 page_counter_margin(const struct page_counter *counter);
+/* As many as are set aside of each max, here and above: the reserve is not needed any more. */
+bool page_counter_has_room(const struct page_counter *counter);
 /* What of max is set aside: a sixteenth, 512 KiB at most. */
 void page_counter_set_max(struct page_counter *counter, u64 max);
 

@@ -14,9 +14,10 @@
  *
  * The reserve. Whoever is refused may have to allocate in order to say so: an exception, a message. So a small part of
  * each max (page_counter.c) is kept for threads that have just been refused; each may use up to RESERVE_CREDIT of it for
- * slabs, until an ordinary charge of its own succeeds again: a slab has 16 KiB mostly, and unwinding needs objects of a dozen
- * classes. One allocation gets one slab, not what would fill a sheaf; and what was refused stays refused: operator new asks twice,
- * and a loop would eat it up. It is part of max: no group exceeds that.
+ * slabs, until it has seen as much room as is set aside: a slab has 16 KiB mostly, and unwinding needs objects of a dozen
+ * classes. One allocation gets one slab, not what would fill a sheaf. The size that was refused is refused once more, since
+ * operator new asks twice, and then gets REFUSED_SLABS: a handler may need that size, but a loop shall not eat the reserve up.
+ * It is part of max: no group exceeds that.
  *
  * Locks. None on entry. The callback is called with nothing held and may allocate; when that fails it is not called again.
  *
@@ -34,6 +35,7 @@
 #include <stdlib.h>
 
 #define RESERVE_CREDIT	(KIB(256) >> PAGE_SHIFT)
+#define REFUSED_SLABS	2
 #define REPORT_EVERY_MS 1000u
 #define REPORT_CLASSES	8u
 #define REPORT_SITES	6u
@@ -168,6 +170,20 @@ static bool ask_callback(struct mem_cgroup *over, size_t bytes)
 	return again;
 }
 
+static void note_refused(u32 bytes)
+{
+	if (!memcg_thread.refused) {
+		memcg_thread.refused = true;
+		memcg_thread.refused_bytes = bytes;
+		memcg_thread.refused_again = false;
+		memcg_thread.refused_slabs = 0;
+		memcg_thread.emergency = RESERVE_CREDIT;
+	} else if (!memcg_thread.refused_again && memcg_thread.refused_bytes == bytes) {
+		memcg_thread.refused_again = true;
+		memcg_thread.refused_slabs = REFUSED_SLABS;
+	}
+}
+
 bool out_of_memory(struct mem_cgroup *over, size_t bytes)
 {
 	memcg_count_event(over, MEMCG_OOM);
@@ -188,10 +204,6 @@ bool out_of_memory(struct mem_cgroup *over, size_t bytes)
 		memcg_count_event(over, MEMCG_OOM_KILL);
 		os_exit(OOM_EXIT_STATUS);
 	}
-	if (!memcg_thread.refused) {
-		memcg_thread.refused = true;
-		memcg_thread.refused_bytes = (u32)bytes;
-		memcg_thread.emergency = RESERVE_CREDIT;
-	}
+	note_refused((u32)min(bytes, (size_t)UINT32_MAX));
 	return false;
 }

@@ -335,7 +335,8 @@ static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u6
 	if (likely(page_counter_try_charge(&memcg->memory, batch, false, NULL))) {
 		refill_stock(pcp, memcg, batch - nr);
 		note_charged(memcg, batch);
-		memcg_thread.emergency = memcg_thread.refused = 0;	/* there is room again, not just for a page */
+		if (unlikely(memcg_thread.refused) && page_counter_has_room(&memcg->memory))
+			memcg_thread.emergency = memcg_thread.refused = 0;	/* next time it is refused anew */
 		return true;
 	}
 	if (batch == nr || !page_counter_try_charge(&memcg->memory, nr, false, &fail)) {
@@ -350,17 +351,20 @@ static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u6
 }
 
 /*
- * Who has just been refused may use the reserve for what is small: an exception, a message. But not for the same again:
- * operator new asks a second time, inside the C++ runtime, and a loop would go on as if nothing had been.
+ * Who has just been refused may use the reserve for what is small: an exception, a message. For the same size again hardly
+ * (mm/oom_kill.c): operator new asks a second time, inside the C++ runtime, and a loop would go on as if nothing had been.
  */
 static bool charge_reserve(struct mem_cgroup *memcg, enum memcg_stat_item item, u64 nr)
 {
+	bool same = memcg_thread.asked == memcg_thread.refused_bytes;
+
 	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || memcg_thread.reserved)
 		return false;
-	if (memcg_thread.refused_bytes && memcg_thread.asked == memcg_thread.refused_bytes)
+	if (same && !memcg_thread.refused_slabs)
 		return false;
 	if (!page_counter_try_charge(&memcg->memory, nr, true, NULL))
 		return false;
+	memcg_thread.refused_slabs -= same;
 	memcg_thread.emergency -= (u32)nr;
 	memcg_thread.reserved = true;
 	return true;

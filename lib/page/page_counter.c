@@ -88,3 +88,11 @@ u64 page_counter_margin(const struct page_counter *counter)
 	max -= min(reserve, max);
 	return max - min(usage, max);
 }
+
+bool page_counter_has_room(const struct page_counter *counter)
+{
+	for (; counter; counter = counter->parent)
+		if (page_counter_margin(counter) < READ_ONCE(counter->reserve))
+			return false;
+	return true;
+}

@@ -71,6 +71,17 @@ Test(page_counter, extremes)
 	cr_assert(page_counter_try_charge(&a, 1, false, NULL));
 }
 
+Test(page_counter, room_is_what_is_set_aside_of_every_max)
+{
+	page_counter_set_max(&a, 160);
+	cr_assert(page_counter_has_room(&b));
+	cr_assert(page_counter_try_charge(&b, 140, false, NULL));
+	cr_assert(page_counter_has_room(&b), "10 are left, and 10 set aside");
+	cr_assert(page_counter_try_charge(&b, 1, false, NULL));
+	cr_assert_not(page_counter_has_room(&b));
+	cr_assert(page_counter_has_room(&root), "not its own affair");
+}
+
 /* A sixteenth of max, 128 pages at most, is for those who have just been refused. */
 Test(page_counter, the_reserve)
 {
