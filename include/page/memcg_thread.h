@@ -30,6 +30,7 @@ struct memcg_thread {
 	u32 reserved;		/* this allocation has taken a slab of the reserve: a second one would only fill caches */
 	u32 over_high;		/* pages charged over some high since the thread was last made to pay */
 	u32 over_colour;	/* of the group that they were charged to last */
+	u32 prepaid;		/* pages that are charged to the root already (memcg_prepay()) */
 	u32 emergency;		/* pages of reserves that it may use (mm/oom_kill.c) */
 	u32 asked, refused_bytes;	/* size of the object that it asks for; of the one that was refused */
 	u32 refused_slabs;	/* that this size may yet take out of reserves; none before it was refused twice */

@@ -95,6 +95,12 @@ size_t mem_cgroup_path(const struct mem_cgroup *memcg, char *buf, size_t size);
  */
 bool memcg_charge(unsigned colour, enum memcg_stat_item item, u64 nr);
 void memcg_uncharge(unsigned colour, enum memcg_stat_item item, u64 nr);
+/*
+ * Code of others that does not survive a failing malloc() (hwloc) is called with pages charged to the root in advance, which
+ * the calling thread gets where there is no room. false: there is none now. Stock of the root until memcg_unprepay().
+ */
+bool memcg_prepay(u32 nr);
+void memcg_unprepay(void);
 /* Takes back what CPUs hold in advance for the group; and those below it. */
 void drain_stock(struct mem_cgroup *memcg);
 void drain_stocks(const struct mem_cgroup *memcg);

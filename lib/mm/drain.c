@@ -183,6 +183,8 @@ void drain_colour(unsigned colour)
 {
 	unsigned home;
 
+	if (!colour_is_online(colour))		/* its group is being made */
+		return;
 	drain_areas(0, nr_percpu_areas(), colour, all_slots);
 	for (unsigned cpu = 0; cpu < nr_percpu_areas(); cpu++)
 		shrink_home(cpu, colour, true);

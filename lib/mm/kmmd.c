@@ -63,6 +63,7 @@
 
 extern struct r_debug _r_debug __attribute__((weak));	/* strong, it would make ld.so a DT_NEEDED */
 
+#define LOAD_BYTES   MIB(4)	/* set aside of the quota: hwloc takes 0.3 MiB here, more on large machines */
 #define RETRY_MS     100	/* between two looks whether there is a second thread */
 #define EXIT_WAIT_MS 100	/* exit waits that long for a kmmd in the middle of loading */
 #define WOKEN_MAX_MS 2000u	/* longest time between being woken and looking */
@@ -210,13 +211,20 @@ static void kmmd_load(void)
 	if (!ending() && !topology_loaded())
 		topology_load(NULL);
 	mutex_unlock(&kmmd_lock, LOCK_kmmd);
+	gate_enter();
+	memcg_unprepay();
+	gate_leave();
 }
 
+/* hwloc does not look whether malloc() has failed: at the process's quota it is left for later. */
 static bool should_load(void)
 {
 	if (kmmd_loaded || nr_tasks() < 2)
 		return false;
-	return kmmd_loaded = true;
+	gate_enter();		/* for fork */
+	kmmd_loaded = memcg_prepay(LOAD_BYTES >> PAGE_SHIFT);
+	gate_leave();
+	return kmmd_loaded;
 }
 
 static bool main_has_gone(void)

@@ -11,9 +11,9 @@
  *   colour 0     CPU: percpu area at PERCPU_NODES      domain: homes[0][HOME_DOMAIN..]
  *   colour c     homes[c] -> | cpu 0 | cpu 1 | ... | domain 0 | ... |  each an array of nodes, one a class
  *
- * Invariants. A colour that is online has slots and nodes on every CPU that is online, and stays online for ever: its
- * number may serve another group later, its memory stays of its type. The slots of a colour that is not online are
- * zero and never reached, since no map entry carries that colour.
+ * Invariants. A colour is online when all areas are prepared for it. It has slots and nodes on every CPU that is online,
+ * and stays online for ever: its number may serve another group later, its memory stays of its type. The slots of a
+ * colour that is not online are zero and never reached, since no map entry carries that colour.
  *
  * Locks. hotplug (page/percpu.c) while CPUs and colours come online; readers need none.
  *
@@ -30,6 +30,7 @@
 
 static struct kmem_cache_node *root_domains[NR_DOMAINS];
 static struct kmem_cache_node **homes[NR_COLOURS];
+static bool colour_ready[NR_COLOURS];	/* on every area */
 
 _Static_assert(NODES_SIZE <= PERCPU_CAPTURED - PERCPU_NODES, "the nodes of a CPU fit into its area");
 
@@ -117,19 +118,22 @@ static int prepare_colour_on(unsigned cpu, void *colour)
 
 bool colour_is_online(unsigned colour)
 {
-	return colour == 0 || READ_ONCE(homes[colour]) != NULL;
+	return colour == 0 || smp_load_acquire(&colour_ready[colour]);
 }
 
 int colour_online(unsigned colour)
 {
-	if (colour == 0)
+	if (colour_is_online(colour))
 		return 0;
-	if (!colour_is_online(colour)) {
+	if (!homes[colour]) {
 		void *table = memblock_alloc((max_percpu_areas + NR_DOMAINS) * sizeof(**homes), 64);
 
 		if (!table || percpu_enable_colour(colour, memblock_alloc) != 0)
 			return -ENOMEM;
 		smp_store_release(&homes[colour], table);	/* from now on CPUs that come online prepare it */
 	}
-	return for_each_online_area(prepare_colour_on, &colour);
+	if (for_each_online_area(prepare_colour_on, &colour) != 0)
+		return -ENOMEM;
+	smp_store_release(&colour_ready[colour], true);
+	return 0;
 }

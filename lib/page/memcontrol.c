@@ -55,6 +55,7 @@ static struct mem_cgroup *storage[NR_COLOURS];	/* of each colour, once it has be
 struct mutex cgroup_lock;
 static struct mutex memcg_mutex;
 static u32 generation;
+static u32 root_prepaid;	/* of all threads: there is one that does */
 bool memcg_enabled, memcg_watched;
 __thread struct memcg_thread memcg_thread __initial_exec;
 
@@ -284,7 +285,7 @@ void drain_stocks(const struct mem_cgroup *memcg)
 
 u64 memcg_stock(unsigned colour)
 {
-	u64 sum = 0;
+	u64 sum = colour == 0 ? READ_ONCE(root_prepaid) : 0;
 
 	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)
 		sum += READ_ONCE(pcpu_memcg(cpu, colour)->stock);
@@ -356,7 +357,7 @@ static bool charge_counters(struct mem_cgroup *memcg, struct memcg_pcpu *pcp, u6
  */
 static bool charge_reserve(struct mem_cgroup *memcg, enum memcg_stat_item item, u64 nr)
 {
-	bool same = memcg_thread.asked == memcg_thread.refused_bytes;
+	bool same = memcg_thread.refused_bytes && memcg_thread.asked == memcg_thread.refused_bytes;
 
 	if (item != MEMCG_SLAB || nr > memcg_thread.emergency || memcg_thread.reserved)
 		return false;
@@ -370,13 +371,44 @@ static bool charge_reserve(struct mem_cgroup *memcg, enum memcg_stat_item item, 
 	return true;
 }
 
+static void give_prepaid(u32 nr)
+{
+	memcg_thread.prepaid -= nr;
+	__atomic_sub_fetch(&root_prepaid, nr, __ATOMIC_RELAXED);
+}
+
+static bool charge_prepaid(const struct mem_cgroup *memcg, u64 nr)
+{
+	if (likely(nr > memcg_thread.prepaid) || memcg != &root_mem_cgroup)
+		return false;
+	give_prepaid((u32)nr);
+	return true;
+}
+
+bool memcg_prepay(u32 nr)
+{
+	if (!page_counter_try_charge(&root_mem_cgroup.memory, nr, false, NULL))
+		return false;
+	memcg_thread.prepaid += nr;
+	__atomic_add_fetch(&root_prepaid, nr, __ATOMIC_RELAXED);
+	return true;
+}
+
+void memcg_unprepay(void)
+{
+	u32 nr = memcg_thread.prepaid;
+
+	give_prepaid(nr);
+	page_counter_uncharge(&root_mem_cgroup.memory, nr);
+}
+
 bool memcg_charge(unsigned colour, enum memcg_stat_item item, u64 nr)
 {
 	struct mem_cgroup *memcg = mem_cgroup_from_colour(colour);
 	struct memcg_pcpu *pcp = pcpu_memcg(any_cpu(), colour);
 
 	if (!consume_stock(pcp, nr)) {
-		if (unlikely(!charge_counters(memcg, pcp, nr)) && !charge_reserve(memcg, item, nr))
+		if (unlikely(!charge_counters(memcg, pcp, nr)) && !charge_prepaid(memcg, nr) && !charge_reserve(memcg, item, nr))
 			return false;
 	}
 	__atomic_add_fetch(&pcp->stat[item], (s64)nr, __ATOMIC_RELAXED);
@@ -395,8 +427,11 @@ void memcg_uncharge(unsigned colour, enum memcg_stat_item item, u64 nr)
 		page_counter_uncharge(&memcg->memory, nr);
 }
 
+/* The parent's other threads are not there, nor what they had prepaid. */
 void memcg_reset_child(void)
 {
+	page_counter_uncharge(&root_mem_cgroup.memory, root_prepaid - memcg_thread.prepaid);
+	root_prepaid = memcg_thread.prepaid;
 	for_each_mem_cgroup(m)
 		psi_reset_child(&m->psi);
 }

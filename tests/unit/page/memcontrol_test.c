@@ -141,6 +141,75 @@ Test(memcontrol, reserve)
 	cr_assert_eq(a->memory.usage, 0u);
 }
 
+/* The size that was refused gets what has been set aside for it, and no more; room ends the matter. */
+Test(memcontrol, reserve_and_the_same_size)
+{
+	struct mem_cgroup *a = new_group(&root_mem_cgroup, "a");
+	unsigned colour = memcg_colour(a);
+
+	page_counter_set_max(&a->memory, 1600);		/* 100 of it for those who are refused */
+	cr_assert(charge(a, 1500));
+	gate_enter();
+	memcg_thread.refused = true;
+	memcg_thread.emergency = 50;
+	memcg_thread.refused_bytes = memcg_thread.asked = 48;
+	memcg_thread.refused_slabs = memcg_thread.reserved = 0;
+	cr_assert_not(memcg_charge(colour, MEMCG_SLAB, 1), "the size that was refused");
+	memcg_thread.asked = 64;
+	cr_assert(memcg_charge(colour, MEMCG_SLAB, 1), "another");
+	memcg_thread.asked = 48;
+	memcg_thread.refused_slabs = 1;
+	memcg_thread.reserved = 0;
+	cr_assert(memcg_charge(colour, MEMCG_SLAB, 1), "one that it may have");
+	memcg_thread.reserved = 0;
+	cr_assert_not(memcg_charge(colour, MEMCG_SLAB, 1), "only one");
+	memcg_uncharge(colour, MEMCG_SLAB, 102);
+	cr_assert(memcg_charge(colour, MEMCG_SLAB, 20));
+	cr_assert(memcg_thread.refused, "80 are left, less than what is set aside");
+	cr_assert_eq(memcg_thread.emergency, 48u);
+	memcg_uncharge(colour, MEMCG_SLAB, 200);
+	cr_assert(memcg_charge(colour, MEMCG_SLAB, 20));
+	cr_assert_not(memcg_thread.refused || memcg_thread.emergency);
+	memcg_uncharge(colour, MEMCG_SLAB, a->memory.usage - memcg_stock(colour));
+	gate_leave();
+	drain_group_stocks(a);
+	cr_assert_eq(a->memory.usage, 0u);
+}
+
+/* What was prepaid is for the thread that did, for the root, and only where there is no room. */
+Test(memcontrol, prepaid)
+{
+	struct mem_cgroup *a = new_group(&root_mem_cgroup, "a");
+	u64 before, max;
+
+	gate_enter();
+	drain_stocks(&root_mem_cgroup);
+	before = root_mem_cgroup.memory.usage;
+	max = before + 100;
+	WRITE_ONCE(root_mem_cgroup.memory.max, max);
+	cr_assert_not(memcg_prepay(101));
+	cr_assert(memcg_prepay(60));
+	cr_assert_eq(root_mem_cgroup.memory.usage, before + 60);
+	cr_assert_eq(memcg_stock(0), 60u, "the root's stock, so that sums are right");
+	cr_assert(memcg_charge(0, MEMCG_LARGE, 40));
+	cr_assert_eq(memcg_stock(0), 60u, "while there is room it is kept");
+	cr_assert_not(memcg_charge(memcg_colour(a), MEMCG_LARGE, 10), "not for a group");
+	cr_assert(memcg_charge(0, MEMCG_LARGE, 50));
+	cr_assert_eq(root_mem_cgroup.memory.usage, max);
+	cr_assert_not(memcg_charge(0, MEMCG_LARGE, 11), "there are 10 left");
+	memcg_unprepay();
+	cr_assert_eq(root_mem_cgroup.memory.usage, before + 90);
+	cr_assert_eq(memcg_stock(0), 0u);
+	memcg_uncharge(0, MEMCG_LARGE, 90);
+	cr_assert_eq(root_mem_cgroup.memory.usage, before);
+	cr_assert(memcg_prepay(60));
+	memcg_thread.prepaid = 0;		/* as if another thread had */
+	memcg_reset_child();
+	cr_assert_eq(root_mem_cgroup.memory.usage, before);
+	WRITE_ONCE(root_mem_cgroup.memory.max, PAGE_COUNTER_MAX);
+	gate_leave();
+}
+
 /* A removed group stays until its last page is gone; nothing new is charged to it. */
 Test(memcontrol, removed_with_charges)
 {
