@@ -10,6 +10,7 @@
 #include "page/reclaim.h"		/* kmmd_wanted, the cheap test before kmmd_consider() */
 
 extern struct mutex kmmd_lock;		/* held while kmmd is inside dlopen; fork waits for it */
+extern u32 kmmd_load_after_ms;		/* so long it runs before it loads libraries; test hook */
 
 /*
  * Wakes kmmd, or starts it if it is worth it and safe. Called at the end of slow paths, outside the gate and without any lock;

@@ -5,7 +5,8 @@
  * Purpose
  *	Memory that the program has freed goes back to the kernel while the program sleeps, without a call of malloc or
  *	free having to happen. And some things are worth having in a large program and too dear for a small one: the
- *	topology of the machine (hwloc) and RCU (liburcu-bp). kmmd loads them, so that no malloc has to wait for it.
+ *	topology of the machine (hwloc) and RCU (liburcu-bp). kmmd loads them when it has run for a second, so that no
+ *	malloc has to wait for it.
  *
  * Objects
  *	One state: IDLE -> STARTING -> RUNNING. OFF: the main thread or the process is ending, and there will be none again.
@@ -74,6 +75,7 @@ enum { KTHREAD_AUTO, KTHREAD_NEVER, KTHREAD_ALWAYS };
 enum kmmd_state { KMMD_IDLE, KMMD_STARTING, KMMD_RUNNING, KMMD_OFF };
 
 struct mutex kmmd_lock;
+u32 kmmd_load_after_ms = 1000;		/* hwloc takes 4 ms and 1.5 MiB, which a program that ends soon never gets back */
 static u32 kmmd_state;
 static u64 next_look_ms;
 static u32 *main_tid;			/* cleared by the kernel when the main thread ends; NULL: not known */
@@ -217,9 +219,11 @@ static void kmmd_load(void)
 }
 
 /* hwloc does not look whether malloc() has failed: at the process's quota it is left for later. */
-static bool should_load(void)
+static bool should_load(u32 started_ms)
 {
 	if (kmmd_loaded || nr_tasks() < 2)
+		return false;
+	if ((u32)os_clock_ms() - started_ms < kmmd_load_after_ms)
 		return false;
 	gate_enter();		/* for fork */
 	kmmd_loaded = memcg_prepay(LOAD_BYTES >> PAGE_SHIFT);
@@ -279,10 +283,12 @@ static void set_asleep(bool asleep)
 
 static void kmmd_loop(bool may_open)
 {
+	u32 started_ms = (u32)os_clock_ms();
+
 	while (!stop()) {
 		u32 seen = smp_load_acquire(&kmmd_seq), look_ms = NEVER_MS, ms;
 
-		if (may_open && should_load())
+		if (may_open && should_load(started_ms))
 			kmmd_load();
 		ms = kmmd_pass(may_open, &look_ms);
 		ms = min(ms, kcompactd_run(ms, may_open, stop));

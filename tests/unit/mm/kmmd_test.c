@@ -46,6 +46,7 @@ static void setup(void)
 	cr_assert_not_null(current_task());
 	kmmd_init();
 	kmm_params.decay_ms = 100;
+	kmmd_load_after_ms = 0;
 	kmmd_wanted = true;
 }
 
