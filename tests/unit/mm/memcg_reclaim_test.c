@@ -33,7 +33,46 @@ Test(memcg_reclaim, delay)
 	cr_assert(calculate_high_delay(high + high / 10, high, 16) >= 158 && calculate_high_delay(high + high / 10, high, 16) <= 162);
 }
 
-/* Sheaves full of free objects go back as slabs, with one membarrier for all CPUs. */
+/* Objects of many classes are cached on every CPU, and of both kinds of slots: at home and away. */
+static void cache_everywhere(const struct mem_cgroup *memcg)
+{
+	void *p[100];
+
+	for (unsigned cpu = 0; cpu < 2; cpu++) {
+		for (size_t size = 16; size <= 16384; size *= 2) {
+			pin_to(cpu);
+			for (int i = 0; i < 100; i++)
+				cr_assert_not_null(p[i] = kmalloc_in(memcg, size));
+			for (int i = 0; i < 50; i++)
+				kfree(p[i]);
+			pin_to(cpu + 1);
+			for (int i = 50; i < 100; i++)
+				kfree(p[i]);
+		}
+	}
+}
+
+/* All slots of all CPUs of a group: one membarrier, however many there are. */
+Test(memcg_reclaim, one_membarrier_drains_a_group)
+{
+	struct mem_cgroup *a = new_group(&root_mem_cgroup, "a");
+	u64 before;
+
+	if (percpu_mode != PERCPU_MODE_RSEQ)
+		cr_skip("no rseq");
+	for (int round = 0; round < 3; round++) {
+		cache_everywhere(a);
+		cr_assert_gt(a->memory.usage, 30u);
+		before = global_vm_event(VM_membarrier);
+		cr_assert_gt(mem_cgroup_reclaim(a, 0), 30u);
+		cr_assert_eq(global_vm_event(VM_membarrier), before + 1);
+		cr_assert_eq(a->memory.usage, 0u);
+		cr_assert_eq(mem_cgroup_reclaim(a, 0), 0u);
+		cr_assert_eq(global_vm_event(VM_membarrier), before + 1, "where nothing is cached none at all");
+	}
+}
+
+/* Sheaves full of free objects go back as slabs. */
 Test(memcg_reclaim, caches_first)
 {
 	struct mem_cgroup *a = new_group(&root_mem_cgroup, "a"), *b = new_group(a, "b");
