@@ -108,7 +108,10 @@ bool kswapd_is_alive(void);	/* the same for sure: a child made by a raw clone(2)
  * memory has grown enough to be worth a thread, and by the thread when it goes to sleep for good.
  */
 extern bool kmmd_wanted;
-/* Memory came online: free memory in slabs shows only when somebody looks, so a large heap is looked at now and then. */
+/*
+ * Memory came online: free memory in slabs shows only when somebody looks, so a large heap is looked at now and then, and one of a
+ * program with threads that may hold KSWAPD_WORTH of it has the background thread look (a thousand threads that sleep).
+ */
 void kswapd_note_growth(void);
 bool kswapd_heap_is_large(void);
 #define KSWAPD_WORTH  MIB(8)	/* of reclaimable memory: for a program with threads */

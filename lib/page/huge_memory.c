@@ -61,7 +61,7 @@
 #endif
 
 #define NR_PAGES	(1u << PAGEBLOCK_ORDER)
-#define NR_NONE		16u			/* pages that collapsing may add: 3 % */
+#define NR_NONE		2u			/* pages that collapsing may add */
 #define LIVE_MIN	(PAGEBLOCK_SIZE / 4 * 3)
 #define QUIET		4			/* decay times */
 #define QUIET_MIN_MS	200u

@@ -171,14 +171,19 @@ size_t reclaimable_bytes(void)
 	return bytes;
 }
 
+static size_t heap_bytes(void)
+{
+	return (size_t)(zones[ZONE_BRK].present_pages + zones[ZONE_NORMAL].present_pages) << PAGE_SHIFT;
+}
+
 bool kswapd_heap_is_large(void)
 {
-	return (zones[ZONE_BRK].present_pages + zones[ZONE_NORMAL].present_pages) << PAGE_SHIFT >= KSWAPD_EARNED;
+	return heap_bytes() >= KSWAPD_EARNED;
 }
 
 void kswapd_note_growth(void)
 {
-	if (kswapd_heap_is_large() && !READ_ONCE(kswapd_running))
+	if (heap_bytes() >= 2 * KSWAPD_WORTH && !READ_ONCE(kswapd_running))
 		WRITE_ONCE(kmmd_wanted, true);
 }
 
