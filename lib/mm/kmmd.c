@@ -283,14 +283,19 @@ static void set_asleep(bool asleep)
 
 static void kmmd_loop(bool may_open)
 {
-	u32 started_ms = (u32)os_clock_ms();
+	u32 started_ms = (u32)os_clock_ms(), reclaim_ms = NEVER_MS, due_ms = 0, served = 0;
 
 	while (!stop()) {
 		u32 seen = smp_load_acquire(&kmmd_seq), look_ms = NEVER_MS, ms;
 
 		if (may_open && should_load(started_ms))
 			kmmd_load();
-		ms = kmmd_pass(may_open, &look_ms);
+		ms = due_ms - (u32)os_clock_ms();
+		if (reclaim_ms == NEVER_MS || seen != served || (s32)ms <= 0) {	/* else it is compaction's turn alone */
+			reclaim_ms = ms = kmmd_pass(may_open, &look_ms);
+			due_ms = (u32)os_clock_ms() + min(ms, look_ms);
+			served = seen;
+		}
 		ms = min(ms, kcompactd_run(ms, may_open, stop));
 		if (ms != NEVER_MS)	/* something will go home: sooner, if memory gets short meanwhile */
 			ms = min(ms, look_ms);
