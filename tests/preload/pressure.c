@@ -31,10 +31,13 @@ static void **fill(long mib)
 	return p;
 }
 
+static pthread_barrier_t ready;
+
 static void *other(void *arg)
 {
 	for (size_t size = 16; size < 100000; size *= 2)	/* so that libkmm knows of it */
 		free(malloc(size));
+	pthread_barrier_wait(&ready);
 	pause();
 	return arg;
 }
@@ -45,8 +48,11 @@ int main(int argc, char **argv)
 	void **kept = fill(keep), **p = fill(give);
 	pthread_t thread;
 
-	if (pthread_create(&thread, NULL, other, NULL))
+	/* Its memory comes before the rest is free: a heap that grows gives back what is free (balance_growth). */
+	if (pthread_barrier_init(&ready, NULL, 2) || pthread_create(&thread, NULL, other, NULL))
 		return 1;
+	pthread_barrier_wait(&ready);
+	free(malloc(10000));
 	peak = pss_kib();
 	for (size_t i = 0; p[i]; i++)
 		free(p[i]);
