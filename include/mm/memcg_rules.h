@@ -50,6 +50,21 @@ void memcg_begin_thread(u32 id);
  */
 int memcg_attach(u32 id, int tid);
 
+/* The same, where a caller's library is mostly that of the one before. */
+#define MEMCG_LOOKUPS 4096u
+extern u32 memcg_ranges_seq;
+static __always_inline u32 memcg_word_of_next_caller(const void *caller)
+{
+	struct memcg_thread *t = &memcg_thread;
+
+	if (likely((uintptr_t)caller - t->lib_start < t->lib_size && t->lib_seq == READ_ONCE(memcg_ranges_seq) &&
+		   t->lookups % MEMCG_LOOKUPS)) {
+		t->lookups++;
+		return t->lib_word ? t->lib_word : t->word;
+	}
+	return memcg_word_of_caller(caller);
+}
+
 /* What is added to a class: 0 where there are no groups. */
 static inline unsigned memcg_slot_bits(const void *caller)
 {

@@ -25,7 +25,9 @@ static inline unsigned memcg_word_colour(u32 word)
 struct memcg_thread {
 	u32 word;		/* the thread's group, 0: not known yet */
 	u32 active;		/* charged instead while it is set. Kernel: set_active_memcg() */
-	u32 lookups;		/* of callers' libraries */
+	u32 lookups;		/* of callers' libraries; at each MEMCG_LOOKUPS-th the thread is looked at anew */
+	u32 lib_seq, lib_word;	/* what the last one found, as long as memcg_ranges_seq is that: 0: no rule names it */
+	uintptr_t lib_start, lib_size;
 	u32 failed;		/* word of the group whose max the last charge that failed was over, 0: none */
 	u32 reserved;		/* this allocation has taken a slab of the reserve: a second one would only fill caches */
 	u32 over_high;		/* pages charged over some high since the thread was last made to pay */

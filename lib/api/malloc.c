@@ -94,14 +94,39 @@ static __noinline void *malloc_slowest(size_t n, const void *caller)
 	return p;
 }
 
-/* Where there are groups, size_index sends every call here: the other half of the fast path. */
+/*
+ * Where there are groups, size_index sends every call here: the other half of the fast path. A word is a colour's slots and
+ * MEMCG_ASSIGNED, which is 1.
+ */
+static __always_inline void *try_pop(size_t n, u32 word)
+{
+	size_t i;
+
+	if (likely(n <= SIZE_INDEX_SMALL))
+		i = (n + 15) >> 4;
+	else if (likely(n <= KMALLOC_MAX_SIZE))
+		i = size_index_large(n);
+	else
+		return NULL;
+	return this_cpu_pop(kmalloc_index[i] + word - MEMCG_ASSIGNED);
+}
+
+static __hot __noinline void *malloc_by_caller(size_t n, const void *caller)
+{
+	void *p = try_pop(n, memcg_word_of_next_caller(caller));
+
+	return likely(p) ? p : malloc_slowest(n, caller);
+}
+
 __hot __noinline void *malloc_slowpath(size_t n, const void *caller)
 {
 	u32 word = memcg_thread.word;
 	void *p;
 
-	if (likely(word && n <= KMALLOC_MAX_SIZE && !memcg_has_libs)) {
-		p = this_cpu_pop(kmalloc_class(n) | (word & MEMCG_COLOUR_BITS));
+	if (likely(word)) {
+		if (unlikely(memcg_has_libs))
+			return malloc_by_caller(n, caller);
+		p = try_pop(n, word);
 		if (likely(p))
 			return p;
 	}

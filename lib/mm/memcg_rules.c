@@ -12,7 +12,7 @@
  *
  * Libraries. ranges holds what is known of the objects that callers lay in: start, end, word (0: no rule names it). An
  * address that is in none is looked up with _dl_find_object(), which takes no lock. As objects may be closed and others
- * opened in their place, everything is forgotten every RANGES_MS, on slow paths and every LOOKUPS calls. The table is written under the memcg lock and read
+ * opened in their place, everything is forgotten every RANGES_MS, on slow paths and every MEMCG_LOOKUPS calls. The table is written under the memcg lock and read
  * without: a reader that meets a change may charge one allocation to another group that exists.
  *
  * Cost. Without groups none: malloc's fast path does not ask. memcg_enable() points its table of classes to class 0, so
@@ -40,7 +40,6 @@
 #define NR_PATTERNS	128
 #define NR_RANGES	64
 #define RANGES_MS	100u
-#define LOOKUPS		4096u		/* by library, after which a thread sees to it that they are forgotten */
 #define COMM_FIRST_MS	1u
 #define COMM_LAST_MS	256u
 #define HEADROOM_MIN	MIB(16)		/* "auto" leaves this to stacks, code and metadata, or a sixteenth */
@@ -212,6 +211,13 @@ static struct {
 	u32 word;
 } ranges[NR_RANGES];
 static u32 nr_ranges, ranges_since_ms;
+u32 memcg_ranges_seq = 1;	/* changes when they are forgotten */
+
+static void __forget_ranges(void)
+{
+	WRITE_ONCE(nr_ranges, 0);
+	__atomic_add_fetch(&memcg_ranges_seq, 1, __ATOMIC_RELEASE);
+}
 
 static void forget_ranges(void)
 {
@@ -221,7 +227,7 @@ static void forget_ranges(void)
 		return;
 	memcg_lock();
 	WRITE_ONCE(ranges_since_ms, now);
-	WRITE_ONCE(nr_ranges, 0);
+	__forget_ranges();
 	memcg_unlock();
 }
 
@@ -260,19 +266,32 @@ static __cold u32 look_up_caller(const void *caller)
 	return word;
 }
 
+/* The next call from there is quicker (memcg_word_of_next_caller()). seq was read before the range. */
+static u32 remember_range(u32 i, u32 seq)
+{
+	struct memcg_thread *t = &memcg_thread;
+
+	t->lib_start = READ_ONCE(ranges[i].start);
+	t->lib_size = READ_ONCE(ranges[i].end) - t->lib_start;
+	t->lib_word = READ_ONCE(ranges[i].word);
+	t->lib_seq = seq;
+	return t->lib_word;
+}
+
 u32 memcg_word_of_caller(const void *caller)
 {
-	u32 nr, word = memcg_thread.word, lib;
+	u32 nr, seq, word = memcg_thread.word, lib;
 
 	if (unlikely(!word))
 		word = memcg_assign_thread();
-	if (unlikely(++memcg_thread.lookups % LOOKUPS == 0))
+	if (unlikely(memcg_thread.lookups++ % MEMCG_LOOKUPS == 0))
 		memcg_recheck_thread();		/* a thread may live without slow paths */
+	seq = smp_load_acquire(&memcg_ranges_seq);
 	nr = smp_load_acquire(&nr_ranges);
 	for (u32 i = 0; i < nr; i++) {
 		if ((uintptr_t)caller < READ_ONCE(ranges[i].start) || (uintptr_t)caller >= READ_ONCE(ranges[i].end))
 			continue;
-		lib = READ_ONCE(ranges[i].word);
+		lib = remember_range(i, seq);
 		return lib ? lib : word;
 	}
 	lib = look_up_caller(caller);
@@ -408,7 +427,7 @@ int memcg_apply_rule(const struct memcg_rule *rule)
 		if (!ret)
 			ret = __add_pattern(libs, &nr_libs, rule->lib, word);
 		WRITE_ONCE(memcg_has_libs, HAVE_FIND_DSO && nr_libs != 0);
-		WRITE_ONCE(nr_ranges, 0);
+		__forget_ranges();
 	}
 	memcg_unlock();
 	return ret;
@@ -431,7 +450,7 @@ void __memcg_forget_rules(const struct mem_cgroup *memcg)
 	__forget_patterns(comms, &nr_comms, word);
 	__forget_patterns(libs, &nr_libs, word);
 	WRITE_ONCE(memcg_has_libs, HAVE_FIND_DSO && nr_libs != 0);
-	WRITE_ONCE(nr_ranges, 0);
+	__forget_ranges();
 }
 
 static void apply_rules(const char *s, const char *where)
