@@ -5,6 +5,7 @@
  * modes: auto lock debug
  */
 #include "memcg.h"
+#include <signal.h>
 
 /* --- policies, shrinkers, high -------------------------------------------------------------------------------- */
 
@@ -133,8 +134,8 @@ static void some_is_not_full(void)
 	CHECK(kmm_memcg_set(waits, "memory.high", "2M") == 0);
 	CHECK(pthread_create(&t, NULL, goes_on, &busy) == 0);
 	CHECK(kmm_memcg_attach(waits, 0) == 0);
-	nr = fill(4000, 800);
-	CHECK(nr == 800 && kmm_memcg_attach(0, 0) == 0);
+	nr = fill(4000, 600);
+	CHECK(nr == 600 && kmm_memcg_attach(0, 0) == 0);
 	go_on = 0;
 	CHECK(pthread_join(t, NULL) == 0);
 	CHECK(stalled_us(waits, "some") > 200000 && stalled_us(waits, "full") == stalled_us(waits, "some"));
@@ -231,6 +232,44 @@ static int in_child(void (*fn)(void), const char *policy)
 	return status;
 }
 
+static int dying;	/* group */
+
+static void sees_it(int sig)
+{
+	long kills = value_of(dying, "memory.events", "oom_kill"), above = value_of(0, "memory.events", "oom_kill");
+
+	_exit(sig == SIGABRT && kills == 1 && above == 1 && value_of(dying, "memory.events", "oom") == 1 ? 9 : 8);
+}
+
+/* The program's handler of SIGABRT finds the event counted. */
+static void counted_as_kill(void)
+{
+	dying = limited("a", "6M");
+	freopen("/dev/null", "w", stderr);
+	CHECK(signal(SIGABRT, sees_it) != SIG_ERR);
+	CHECK(kmm_memcg_set(dying, "memory.oom", "abort") == 0 && kmm_memcg_attach(dying, 0) == 0);
+	free(malloc(20 * MB));
+}
+
+/* A group below its low gives its caches when nothing else is to be had, and that is an event of its and of those above. */
+static void low_event(void)
+{
+	int p = limited("p", "24M"), kept = kmm_memcg_create("p/kept"), other = kmm_memcg_create("p/other");
+	pthread_t t;
+	unsigned nr;
+
+	CHECK(kmm_memcg_set(kept, "memory.low", "8M") == 0 && number(kept, "memory.low") == 8 * (long)MB);
+	CHECK(kmm_memcg_attach(kept, 0) == 0);
+	nr = fill(200, 10000);
+	for (unsigned i = 0; i < nr; i += 2)
+		free(block[i]);
+	CHECK(kmm_memcg_attach(0, 0) == 0);
+	CHECK(pthread_create(&t, NULL, thrash, &other) == 0 && pthread_join(t, NULL) == 0);
+	CHECK(value_of(kept, "memory.events", "low") > 0 && value_of(p, "memory.events", "low") > 0);
+	CHECK(value_of(other, "memory.events", "low") == 0 && current_of(kept) > 0);
+	_exit(0);
+}
+
 static void policies(void)
 {
 	int status;
@@ -240,6 +279,8 @@ static void policies(void)
 	CHECK(WEXITSTATUS(in_child(NULL, "exit")) == 137);
 	status = in_child(NULL, "abort");
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == 6);
+	CHECK(WEXITSTATUS(in_child(counted_as_kill, NULL)) == 9);
+	CHECK(in_child(low_event, NULL) == 0);
 	CHECK(in_child(shrinker, NULL) == 0);
 	CHECK(in_child(protection, NULL) == 0);
 	CHECK(in_child(some_is_not_full, NULL) == 0);

@@ -59,6 +59,42 @@ for try in "MAX=100M 50 50" "MAX=100M 150 MemoryError" "HIGH=100M 102 102"; do
 	[ "$got" = "$3" ] || fail "KMM_MEMORY_$1: $2 MiB: $got"
 done
 
+# Over high who allocates waits: measured, and shown. Below it, and without, nobody does.
+root() {
+	$python - "$tmp/stats" <<-EOF || fail "$1: the statistics: $2"
+		import json, sys
+		root = json.load(open(sys.argv[1]))["memcg"]["groups"][0]
+		assert root["path"] == "/" and $2, root
+	EOF
+}
+slow='
+import time
+begin = time.monotonic()
+x = [bytes(1 << 16) for _ in range(640)]	# 40 MiB
+print("waits" if time.monotonic() - begin > 0.3 else "does not wait")'
+for try in "38M=waits" "100M=does not wait"; do
+	got=$(KMM_MEMORY_HIGH=${try%=*} KMM_STATS=json:$tmp/stats LD_PRELOAD=$lib $python -c "$slow" 2>&1)
+	[ "$got" = "${try#*=}" ] || fail "KMM_MEMORY_HIGH=$try: $got"
+	case $try in
+	38M*) root high 'root["ev_high"] > 0 and root["throttled_usec"] > 250000 and root["some_usec"] >= root["throttled_usec"]' ;;
+	*) root high 'root["ev_high"] == root["throttled_usec"] == 0' ;;
+	esac
+done
+
+# The policies of the process's quota.
+for try in "enomem 0 MemoryError" "report 0 MemoryError" "abort 134" "exit 137"; do
+	set -- $try
+	got=$(KMM_MEMORY_MAX=100M KMM_MEMORY_OOM=$1 LD_PRELOAD=$lib $python -c "$reach" 150 2>"$tmp/err")
+	[ $? = "$2" ] && [ "$got" = "${3-}" ] || fail "KMM_MEMORY_OOM=$1: $got"
+	if [ "$1" = enomem ]; then
+		clean_stderr enomem "$tmp/err"
+	else
+		grep -q "^kmm: oom: thread python3.* wants .* bytes at .* memory group / is at its limit" "$tmp/err" || fail "$1: $(cat "$tmp/err")"
+		grep -q "^kmm: oom: group /: usage .*, limit 102400kB" "$tmp/err" || fail "$1: $(cat "$tmp/err")"
+	fi
+done
+[ "$(KMM_MEMORY_OOM=callback LD_PRELOAD=$lib $python -c 'print(1)' 2>&1 | grep -c KMM_MEMORY_OOM)" = 1 ] || fail "KMM_MEMORY_OOM=callback"
+
 # In a real control group of 256 MiB.
 own=$(sed -n 's/^[0-9]*:\([a-z_,]*,\)\?memory\(,[a-z_,]*\)\?:/v1 /p; s/^0::/v2 /p' /proc/self/cgroup | sort | head -1)
 v1=$(awk '$0 ~ / - cgroup / && $NF ~ /(^|,)memory(,|$)/ { print $5; exit }' /proc/self/mountinfo)

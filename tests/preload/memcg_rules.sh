@@ -23,9 +23,9 @@ plug.leak.restype, plug.leak.argtypes = ctypes.c_long, [ctypes.c_long]
 got = plug.leak(1000000)
 print("refused" if 12000 < got < 16800 else f"got {got}")
 own = [bytes(1000) for _ in range(100000)]
-print(len(own), plug.leak(10))
+print(len(own), plug.leak(10000) < 100)
 EOF
-refused=$'refused\n100000 0'
+refused=$'refused\n100000 True'
 rule='plug:max=16M,oom=enomem,lib=leaky.so'
 KMM_MEMCG=$rule told lib "$refused" $python "$tmp/host.py" "$builddir/tests/preload/leaky.so"
 
@@ -105,6 +105,57 @@ told none 200 $python -c "$quota"
 KMM_MEMORY_MAX=100M told quota MemoryError $python -c "$quota"
 KMM_MEMORY_MAX=50% told share 200 $python -c "$quota"
 KMM_MEMORY_MAX=auto told auto 200 $python -c "$quota"
+
+# Absurd limits of a rule: 0 lets the plug-in allocate nothing, little is little, more than RAM is as good as none; the program
+# does not notice.
+cat >"$tmp/absurd.py" <<'EOF'
+import ctypes, sys
+plug = ctypes.CDLL(sys.argv[1])
+plug.leak.restype, plug.leak.argtypes = ctypes.c_long, [ctypes.c_long]
+print(plug.leak(20000), len([bytes(1000) for _ in range(10000)]))
+EOF
+for try in 'max=0 0' 'max=1 0' 'max=4095 0' 'max=4096T 20000' 'max=max 20000' 'max=100% 20000' 'high=4096T 20000' \
+	'max=64M,low=64G,min=64G 20000'; do
+	KMM_MEMCG="plug:${try% *},lib=leaky.so" told "${try% *}" "${try#* } 10000" $python "$tmp/absurd.py" "$builddir/tests/preload/leaky.so"
+done
+got=$(KMM_MEMCG='plug:max=100K,lib=leaky.so' LD_PRELOAD=$lib $python "$tmp/absurd.py" "$builddir/tests/preload/leaky.so")
+[ "${got#* }" = 10000 ] && [ "${got% *}" -lt 100 ] || fail "max=100K: $got"
+
+# Several rules: a child without a rule for its parent, a share of RAM.
+rules='plug:max=64M,oom=enomem,lib=libplug.so;workers:high=1G,max=1200M,comm=worker*;batch/low:max=10%,comm=batch*'
+KMM_MEMCG=$rules KMM_STATS=json:$tmp/stats told several 1 $python -c 'print(1)'
+$python - "$tmp/stats" <<'EOF' || fail "several: the statistics"
+import json, sys
+groups = {g["path"]: g for g in json.load(open(sys.argv[1]))["memcg"]["groups"]}
+assert set(groups) == {"/", "/plug", "/workers", "/batch", "/batch/low"}, list(groups)
+assert groups["/plug"]["max"] == str(64 << 20) and groups["/plug"]["oom"] == "enomem", groups["/plug"]
+assert (groups["/workers"]["high"], groups["/workers"]["max"]) == (str(1 << 30), str(1200 << 20)), groups["/workers"]
+assert groups["/batch"]["max"] == "max" and int(groups["/batch/low"]["max"]) > 0, groups["/batch/low"]
+EOF
+
+# Threads by name, and those that they create, which have other names.
+cat >"$tmp/workers.py" <<'EOF'
+import ctypes, threading
+libc, kept = ctypes.CDLL(None), []
+def work(name, then):
+    libc.prctl(15, name, 0, 0, 0)
+    kept.append([bytes(1000) for _ in range(30000)])
+    if then:
+        t = threading.Thread(target=work, args=(b"child", None))
+        t.start()
+        t.join()
+for name, then in (b"worker1", True), (b"other", False):
+    t = threading.Thread(target=work, args=(name, then))
+    t.start()
+    t.join()
+print(len(kept))
+EOF
+KMM_MEMCG='w:comm=worker*' KMM_STATS=json:$tmp/stats told workers 3 $python "$tmp/workers.py"
+$python - "$tmp/stats" <<'EOF' || fail "workers: the statistics"
+import json, sys
+groups = {g["path"]: g for g in json.load(open(sys.argv[1]))["memcg"]["groups"]}
+assert 58 << 20 < groups["/w"]["peak"] < 80 << 20, groups["/w"]
+EOF
 
 # A rule that makes no sense: one line, and the program runs.
 for bad in 'plug:max=1x' 'plug' 'plug:' 'plug:max=64M,colour=red' '/:max=1M' "@$tmp/nothing"; do
