@@ -41,18 +41,23 @@ static long number_of(int memcg, const char *file)
 	return strncmp(text, "max", 3) ? atol(text) : LONG_MAX;
 }
 
-/* What the group itself holds, by memory.stat: the lines that are charged. */
+/* What the group itself holds, by memory.stat: the lines that are charged, of which CPUs hold at most 64 KiB each. */
 static long own_bytes(int memcg)
 {
+	long stock_max = (64l << 10) * sysconf(_SC_NPROCESSORS_CONF);
 	static const char *const charged[] = { "slab ", "large ", "vmalloc ", "pages ", "stock " };
 	char text[4096];
-	long sum = 0;
+	long sum = 0, stock = -1;
 
 	T_CHECK(kmm_memcg_read(memcg, "memory.stat", text, sizeof(text)) > 0, "memory.stat of group %d", memcg);
-	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+		if (strncmp(line, "stock ", 6) == 0)
+			stock = atol(line + 6);
 		for (unsigned i = 0; i < NR_OF(charged); i++)
 			if (strncmp(line, charged[i], strlen(charged[i])) == 0)
 				sum += atol(line + strlen(charged[i]));
+	}
+	T_CHECK(stock >= 0 && stock <= stock_max, "stocks of group %d: %ld bytes", memcg, stock);
 	return sum;
 }
 
@@ -96,6 +101,7 @@ static void sample(int memcg)
 	long after = number_of(memcg, "memory.max");
 
 	T_CHECK(current <= (before > after ? before : after), "group %d holds %ld, and may %ld", memcg, current, after);
+	own_bytes(memcg);
 	nr_samples++;
 }
 
