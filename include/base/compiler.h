@@ -13,6 +13,9 @@
 #define __cold		__attribute__((cold, noinline))
 /* Called by every program, out of a file of which the rest is not (lib/libkmm-cold.ld). */
 #define __resident	__attribute__((section(".text.resident")))
+/* The reverse: full speed, but most programs never call it. */
+#define __rare		__attribute__((section(".text.rare")))
+#define __rare_data	__attribute__((section(".bss.rare")))	/* zero at start */
 #define __hot		__attribute__((hot, aligned(64)))	/* begins a cache line */
 #define __noreturn	__attribute__((noreturn))
 #define __aligned(n)	__attribute__((aligned(n)))

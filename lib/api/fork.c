@@ -16,8 +16,10 @@
 #include "mm/mm_struct.h"
 #include "page/memblock.h"
 #include "page/memcontrol.h"
+#include "os/atfork.h"
 #include "page/vmstat.h"
-#include <pthread.h>
+#include <pty.h>
+#include <unistd.h>
 
 #define FORK_COVERED(name)
 #define FORK_RESET(name)	/* gate_reset_child() clears them */
@@ -96,7 +98,34 @@ static void atfork_child(void)
 	kmmd_reset_child();
 }
 
+static const struct atfork_handlers handlers = { atfork_prepare, atfork_parent, atfork_child };
+
 __resident void kmm_atfork_init(void)
 {
-	pthread_atfork(atfork_prepare, atfork_parent, atfork_child);
+	os_atfork_init(&handlers);
+}
+
+/* --- what leads to them ---------------------------------------------------------------------------------------- */
+
+EXPORT_SYMBOL pid_t fork(void)
+{
+	return os_fork();
+}
+
+EXPORT_SYMBOL pid_t forkpty(int *master, char *name, const struct termios *termios, const struct winsize *size)
+{
+	return os_forkpty(master, name, termios, size);
+}
+
+EXPORT_SYMBOL int daemon(int nochdir, int noclose)
+{
+	return os_daemon(nochdir, noclose);
+}
+
+/* What pthread_atfork() calls. */
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso);
+
+EXPORT_SYMBOL int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
+{
+	return os_register_atfork(prepare, parent, child, dso);
 }

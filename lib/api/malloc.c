@@ -57,7 +57,7 @@ static void *malloc_large(size_t n, const void *caller)
 }
 
 /* Where there are groups, or a limit. */
-static __noinline void *alloc_watched(unsigned cls, const void *caller)
+static __rare __noinline void *alloc_watched(unsigned cls, const void *caller)
 {
 	void *p;
 
@@ -162,19 +162,19 @@ EXPORT_SYMBOL void cfree(void *p);
 EXPORT_SYMBOL void free_sized(void *p, size_t n);
 EXPORT_SYMBOL void free_aligned_sized(void *p, size_t align, size_t n);
 
-void cfree(void *p)
+__rare void cfree(void *p)
 {
 	kmm_free_internal(p);
 }
 
 /* C23. The map tells the class, so the size need not be believed. */
-void free_sized(void *p, size_t n)
+__rare void free_sized(void *p, size_t n)
 {
 	(void)n;
 	kmm_free_internal(p);
 }
 
-void free_aligned_sized(void *p, size_t align, size_t n)
+__rare void free_aligned_sized(void *p, size_t align, size_t n)
 {
 	(void)align;
 	(void)n;
@@ -212,7 +212,7 @@ EXPORT_SYMBOL void *calloc(size_t nr, size_t size)
 	return likely(p) ? memset(p, 0, n) : NULL;
 }
 
-EXPORT_SYMBOL size_t malloc_usable_size(void *p)
+EXPORT_SYMBOL __rare size_t malloc_usable_size(void *p)
 {
 	return p ? ksize(p) : 0;
 }
@@ -226,7 +226,7 @@ static __cold void *realloc_foreign(void *p, size_t n)
 	return NULL;
 }
 
-static __cold void *realloc_large(void *p, size_t old_size, size_t n, const void *caller)
+static __rare __noinline void *realloc_large(void *p, size_t old_size, size_t n, const void *caller)
 {
 	void *q;
 

@@ -39,24 +39,24 @@ typedef void *(*new_aligned_nothrow_fn)(size_t, size_t, const void *);
 /* The declarations keep -Wmissing-prototypes quiet, and list the vocabulary in one place. */
 EXPORT_SYMBOL void *_Znwm(size_t size);
 EXPORT_SYMBOL void *_Znam(size_t size);
-EXPORT_SYMBOL void *_ZnwmRKSt9nothrow_t(size_t size, const void *nothrow);
-EXPORT_SYMBOL void *_ZnamRKSt9nothrow_t(size_t size, const void *nothrow);
-EXPORT_SYMBOL void *_ZnwmSt11align_val_t(size_t size, size_t align);
-EXPORT_SYMBOL void *_ZnamSt11align_val_t(size_t size, size_t align);
-EXPORT_SYMBOL void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const void *nothrow);
-EXPORT_SYMBOL void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const void *nothrow);
+EXPORT_SYMBOL __rare void *_ZnwmRKSt9nothrow_t(size_t size, const void *nothrow);
+EXPORT_SYMBOL __rare void *_ZnamRKSt9nothrow_t(size_t size, const void *nothrow);
+EXPORT_SYMBOL __rare void *_ZnwmSt11align_val_t(size_t size, size_t align);
+EXPORT_SYMBOL __rare void *_ZnamSt11align_val_t(size_t size, size_t align);
+EXPORT_SYMBOL __rare void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const void *nothrow);
+EXPORT_SYMBOL __rare void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const void *nothrow);
 EXPORT_SYMBOL void _ZdlPv(void *p);
 EXPORT_SYMBOL void _ZdaPv(void *p);
 EXPORT_SYMBOL void _ZdlPvm(void *p, size_t size);
 EXPORT_SYMBOL void _ZdaPvm(void *p, size_t size);
-EXPORT_SYMBOL void _ZdlPvRKSt9nothrow_t(void *p, const void *nothrow);
-EXPORT_SYMBOL void _ZdaPvRKSt9nothrow_t(void *p, const void *nothrow);
-EXPORT_SYMBOL void _ZdlPvSt11align_val_t(void *p, size_t align);
-EXPORT_SYMBOL void _ZdaPvSt11align_val_t(void *p, size_t align);
-EXPORT_SYMBOL void _ZdlPvmSt11align_val_t(void *p, size_t size, size_t align);
-EXPORT_SYMBOL void _ZdaPvmSt11align_val_t(void *p, size_t size, size_t align);
-EXPORT_SYMBOL void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *nothrow);
-EXPORT_SYMBOL void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *nothrow);
+EXPORT_SYMBOL __rare void _ZdlPvRKSt9nothrow_t(void *p, const void *nothrow);
+EXPORT_SYMBOL __rare void _ZdaPvRKSt9nothrow_t(void *p, const void *nothrow);
+EXPORT_SYMBOL __rare void _ZdlPvSt11align_val_t(void *p, size_t align);
+EXPORT_SYMBOL __rare void _ZdaPvSt11align_val_t(void *p, size_t align);
+EXPORT_SYMBOL __rare void _ZdlPvmSt11align_val_t(void *p, size_t size, size_t align);
+EXPORT_SYMBOL __rare void _ZdaPvmSt11align_val_t(void *p, size_t size, size_t align);
+EXPORT_SYMBOL __rare void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *nothrow);
+EXPORT_SYMBOL __rare void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *nothrow);
 
 /* The runtime's operator of that name for the code at caller, or the end: nobody can throw. */
 static __cold void *runtime_operator(const char *name, size_t size, const void *caller)

@@ -63,7 +63,7 @@ static int begin_c11(void *arg)
 	return start.fn.c11(start.arg);
 }
 
-EXPORT_SYMBOL int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+EXPORT_SYMBOL __resident int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
 {
 	pthread_create_fn create = os_pthread_create();
 	struct thread_start *start;

@@ -128,7 +128,7 @@ static bool parse_stats(const char *value)
 	return true;
 }
 
-void kmm_stats_init(void)
+__resident void kmm_stats_init(void)
 {
 	const char *value = kmm_params.stats;
 
@@ -179,7 +179,7 @@ static void stats_to_path(const char *path, bool json)
 		pr_warn("KMM_STATS: cannot write %s: error %d", name, -ret);
 }
 
-void kmm_stats_at_exit(void)
+__resident void kmm_stats_at_exit(void)
 {
 	int fd;
 

@@ -143,7 +143,7 @@ int percpu_enable(unsigned cpu, void *(*alloc)(size_t size, size_t align))
 	return ret;
 }
 
-int percpu_enable_colour(unsigned colour, void *(*alloc)(size_t size, size_t align))
+__rare int percpu_enable_colour(unsigned colour, void *(*alloc)(size_t size, size_t align))
 {
 	char *old = no_area, *area = old;
 
@@ -172,12 +172,12 @@ unsigned this_core_id(void)
 	return topology_core((u32)os_getcpu());
 }
 
-void *percpu_pop(unsigned slot)
+__rare void *percpu_pop(unsigned slot)
 {
 	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_pop(slot) : lock_pop(slot);
 }
 
-bool percpu_push(map_entry_t e, void *obj)
+__rare bool percpu_push(map_entry_t e, void *obj)
 {
 	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_push(e, obj) : lock_push(e, obj);
 }
@@ -231,7 +231,7 @@ static void freeze_locks(void)
 	}
 }
 
-void percpu_freeze(void)
+__rare void percpu_freeze(void)
 {
 	if (percpu_mode == PERCPU_MODE_LOCK) {
 		freeze_locks();
@@ -242,7 +242,7 @@ void percpu_freeze(void)
 	}
 }
 
-void percpu_thaw(void)
+__rare void percpu_thaw(void)
 {
 	for (u32 cpu = 0; percpu_mode == PERCPU_MODE_RSEQ && cpu < percpu_hot.nr_areas; cpu++)
 		set_area(cpu, (char *)percpu_slot(cpu, 0));
@@ -259,7 +259,7 @@ static u32 rseq_registered_len(void)
 }
 
 /* Runs on vfork's return in both processes. Touches only its own stack frame. */
-int vfork_return(int pid)
+__rare int vfork_return(int pid)
 {
 	void *area;
 

@@ -69,7 +69,7 @@ const struct kernel_param kmm_param_table[] = {
 };
 const unsigned nr_kmm_params = ARRAY_SIZE(kmm_param_table);
 
-static char param_strings[4096];
+static __rare_data char param_strings[4096];
 static size_t param_strings_used;
 
 const struct kernel_param *find_param(const char *name, size_t name_len)

@@ -88,7 +88,7 @@ static inline void augment(struct rb_node *node, rb_augment_fn fn)
  * Rotations lift the right (left) child of node to node's place. The subtree as a whole holds the same nodes
  * before and after, so nothing above needs a new augmented value.
  */
-static void rotate_left(struct rb_root *root, struct rb_node *node, rb_augment_fn fn)
+static __resident void rotate_left(struct rb_root *root, struct rb_node *node, rb_augment_fn fn)
 {
 	struct rb_node **link = link_of(root, node), *up = node->right, *inner = up->left;
 
@@ -103,7 +103,7 @@ static void rotate_left(struct rb_root *root, struct rb_node *node, rb_augment_f
 	augment(up, fn);
 }
 
-static void rotate_right(struct rb_root *root, struct rb_node *node, rb_augment_fn fn)
+static __resident void rotate_right(struct rb_root *root, struct rb_node *node, rb_augment_fn fn)
 {
 	struct rb_node **link = link_of(root, node), *up = node->left, *inner = up->right;
 
@@ -161,7 +161,7 @@ static void insert_fixup(struct rb_node *node, struct rb_root *root, rb_augment_
 	set_black(root->node);
 }
 
-void rb_insert(struct rb_node *node, struct rb_node *parent, struct rb_node **link, struct rb_root *root,
+__resident void rb_insert(struct rb_node *node, struct rb_node *parent, struct rb_node **link, struct rb_root *root,
 	       rb_augment_fn fn)
 {
 	node->left = NULL;

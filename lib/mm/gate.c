@@ -105,7 +105,7 @@ bool gate_is_inside(void)
 	return inside.state & DEPTH_MASK;
 }
 
-static u32 nr_inside(void)
+static __rare u32 nr_inside(void)
 {
 	u32 sum = __atomic_load_n(&boot_gate, __ATOMIC_SEQ_CST);
 
@@ -114,7 +114,7 @@ static u32 nr_inside(void)
 	return sum;
 }
 
-void gate_close(void)
+__rare void gate_close(void)
 {
 	u32 own = gate_is_inside() + inside.state / IN_BETWEEN;
 
@@ -129,7 +129,7 @@ void gate_close(void)
 	percpu_freeze();
 }
 
-void gate_open(void)
+__rare void gate_open(void)
 {
 	percpu_thaw();
 	owner = 0;
@@ -138,7 +138,7 @@ void gate_open(void)
 	mutex_unlock(&fork_mutex, LOCK_slowpath_gate);
 }
 
-bool gate_synchronize(void)
+__rare bool gate_synchronize(void)
 {
 	u64 end = os_clock_ms() + SYNCHRONIZE_MS;
 	bool outside;
@@ -155,7 +155,7 @@ bool gate_synchronize(void)
 	return outside;
 }
 
-void gate_reset_child(void)
+__rare void gate_reset_child(void)
 {
 	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
 		pcpu_of(cpu)->gate = 0;

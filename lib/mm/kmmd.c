@@ -78,6 +78,7 @@ struct mutex kmmd_lock;
 u32 kmmd_load_after_ms = 1000;		/* hwloc takes 4 ms and 1.5 MiB, which a program that ends soon never gets back */
 static u32 kmmd_state;
 static u64 next_look_ms;
+static uintptr_t main_thread;		/* its thread pointer */
 static u32 *main_tid;			/* cleared by the kernel when the main thread ends; NULL: not known */
 static u32 kmmd_seq;			/* changes when somebody wakes kmmd */
 static bool kmmd_asleep;		/* for good, or about to be */
@@ -315,14 +316,26 @@ static void kmmd_loop(bool may_open)
 	}
 }
 
+/* The word lies where ours does, seen from the thread pointer. What holds neither 0 nor our pid is something else. */
+static void find_main_tid(void)
+{
+	uintptr_t word = (uintptr_t)os_tid_word();
+
+	main_tid = NULL;
+	if (word == 0)
+		return;
+	main_tid = (u32 *)(word - (uintptr_t)__builtin_thread_pointer() + main_thread);
+	if (READ_ONCE(*main_tid) != 0 && READ_ONCE(*main_tid) != (u32)os_getpid())
+		main_tid = NULL;
+}
+
 static void *kmmd(void *arg)
 {
 	bool may_open = os_kthread_begin("kmmd") == 0;
 
 	memcg_thread.word = memcg_word(0);	/* whoever has started it */
 	set_state(KMMD_STARTING, KMMD_RUNNING);
-	if (main_tid != NULL && READ_ONCE(*main_tid) != 0 && READ_ONCE(*main_tid) != (u32)os_getpid())
-		main_tid = NULL;
+	find_main_tid();
 	WRITE_ONCE(kswapd_tid, os_gettid());
 	WRITE_ONCE(kswapd_running, true);
 	kmmd_loop(may_open);
@@ -435,7 +448,7 @@ void kmmd_consider(const void *caller)
 
 __resident void kmmd_init(void)
 {
-	main_tid = os_tid_word();
+	main_thread = (uintptr_t)__builtin_thread_pointer();
 }
 
 void kmmd_reset_child(void)

@@ -75,7 +75,7 @@ static int importing_pid;
 
 #define to_vma(node) rb_entry(node, struct vm_area_struct, vm_rb)
 
-static void memory_online(enum zone_type z, uintptr_t start, uintptr_t end)
+static __resident void memory_online(enum zone_type z, uintptr_t start, uintptr_t end)
 {
 	if (z == ZONE_BRK) {
 		WRITE_ONCE(init_mm.brk, end);
@@ -86,7 +86,7 @@ static void memory_online(enum zone_type z, uintptr_t start, uintptr_t end)
 }
 
 /* What was mapped before there was a registry: the reservation of the arrays, the first pieces of brk. */
-int mm_init(void)
+__resident int mm_init(void)
 {
 	const struct zone *brk_zone = &zones[ZONE_BRK];
 
@@ -171,7 +171,7 @@ static struct vm_area_struct *next_vma(const struct vm_area_struct *vma)
 	return node != NULL ? to_vma(node) : NULL;
 }
 
-static void __insert_vma(struct vm_area_struct *vma)
+static __resident void __insert_vma(struct vm_area_struct *vma)
 {
 	struct rb_node **link = &init_mm.mm_rb.node, *parent = NULL;
 
@@ -236,7 +236,7 @@ static void free_retired_vmas(void)
 }
 
 /* Makes [start, end) empty; splits what reaches over its ends. */
-static void __carve(uintptr_t start, uintptr_t end, struct spares *sp)
+static __resident void __carve(uintptr_t start, uintptr_t end, struct spares *sp)
 {
 	struct vm_area_struct *vma = __find_vma(start), *next;
 
@@ -268,7 +268,7 @@ static bool same_attributes(const struct vm_area_struct *a, const struct vm_area
 	       strncmp(a->name, b->name, sizeof(a->name)) == 0;
 }
 
-static bool can_merge(const struct vm_area_struct *a, const struct vm_area_struct *b)
+static __resident bool can_merge(const struct vm_area_struct *a, const struct vm_area_struct *b)
 {
 	return a->generation == 0 && b->generation == 0 && same_attributes(a, b);
 }
@@ -281,7 +281,7 @@ static struct vm_area_struct *prev_touching(const struct vm_area_struct *vma)
 }
 
 /* Enters a copy of new, whose range is empty, or extends its neighbours by it. */
-static void __enter_vma(const struct vm_area_struct *new, struct spares *sp)
+static __resident void __enter_vma(const struct vm_area_struct *new, struct spares *sp)
 {
 	struct vm_area_struct *prev = prev_touching(new), *next = __find_vma(new->vm_end), *vma;
 
@@ -305,7 +305,7 @@ static void __enter_vma(const struct vm_area_struct *new, struct spares *sp)
 	}
 }
 
-int mm_map(uintptr_t start, uintptr_t end, unsigned long flags, enum vma_kind kind, const char *name)
+__resident int mm_map(uintptr_t start, uintptr_t end, unsigned long flags, enum vma_kind kind, const char *name)
 {
 	struct vm_area_struct new = { .vm_start = start, .vm_end = end, .vm_flags = flags, .kind = kind };
 	struct spares sp;

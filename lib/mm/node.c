@@ -44,7 +44,7 @@ static struct kmem_cache_node **nodes_entry(unsigned home, unsigned colour)
 	return table ? table + (home < HOME_DOMAIN ? home : max_percpu_areas + home - HOME_DOMAIN) : NULL;
 }
 
-struct kmem_cache_node *__get_node(unsigned home, unsigned cls)
+__resident struct kmem_cache_node *__get_node(unsigned home, unsigned cls)
 {
 	struct kmem_cache_node **entry = nodes_entry(home, cls >> MAP_COLOUR_SHIFT), *nodes;
 
@@ -75,12 +75,12 @@ struct kmem_cache_node *domain_node(unsigned domain, unsigned cls)
 }
 
 /* An area's index (mm_cid) says nothing about the CPU behind it; what counts is where the area was last used. */
-unsigned domain_of_area(unsigned cpu)
+__resident unsigned domain_of_area(unsigned cpu)
 {
 	return min(topology_llc(READ_ONCE(pcpu_of(cpu)->last_cpu)), NR_DOMAINS - 1);
 }
 
-bool home_by_index(unsigned i, unsigned *home)
+__resident bool home_by_index(unsigned i, unsigned *home)
 {
 	u32 nr = nr_percpu_areas();
 
@@ -100,7 +100,7 @@ static int prepare_colour(unsigned cpu, unsigned colour)
 	return make_nodes(entry) ? 0 : -ENOMEM;
 }
 
-int nodes_prepare(unsigned cpu)
+__resident int nodes_prepare(unsigned cpu)
 {
 	int ret = 0;
 
@@ -116,7 +116,7 @@ static int prepare_colour_on(unsigned cpu, void *colour)
 	return prepare_colour(cpu, *(unsigned *)colour);
 }
 
-bool colour_is_online(unsigned colour)
+__resident bool colour_is_online(unsigned colour)
 {
 	return colour == 0 || smp_load_acquire(&colour_ready[colour]);
 }

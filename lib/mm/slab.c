@@ -172,7 +172,7 @@ void set_slab_home(struct page *slab, unsigned home)
 	mark_pages(slab, PG_tail, make_map_entry(slab->cls, slab->colour, home));
 }
 
-void __exile_slab(struct kmem_cache_node *n, struct page *slab)
+__rare void __exile_slab(struct kmem_cache_node *n, struct page *slab)
 {
 	unsigned domain = slab->home < HOME_DOMAIN ? domain_of_area(slab->home) : 0;
 
@@ -339,7 +339,7 @@ static void *try_take_object(unsigned cls)
 }
 
 /* Locks of other threads become free some time; only the interrupted thread's own ones do not. */
-void *slab_alloc_nested(unsigned cls)
+__rare void *slab_alloc_nested(unsigned cls)
 {
 	for (int tries = 0; tries < NESTED_TRIES; tries++) {
 		for (unsigned c = cls; (c & MAP_CLASS_MASK) < NR_KMALLOC_CLASSES; c++) {
@@ -557,7 +557,7 @@ bool node_shrink(unsigned home, unsigned cls)
 	return discard != 0;
 }
 
-unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr)
+__rare unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr)
 {
 	struct kmem_cache_node *n = get_node(cpu, cls);
 	unsigned domain = domain_of_area(cpu), given = 0;
@@ -581,7 +581,7 @@ unsigned node_give_up(unsigned cpu, unsigned cls, unsigned nr)
 	return given;
 }
 
-void putback_slab(struct page *slab)
+__rare void putback_slab(struct page *slab)
 {
 	struct kmem_cache_node *n = get_node(slab->home, slab_cache(slab));
 	bool empty;

@@ -28,7 +28,7 @@
 static struct shrinker slab_shrinker = { .name = "slab", .scan = shrink_slabs, .count = count_slabs, .reap = kmem_cache_reap };
 static struct shrinker vmalloc_shrinker = { .name = "vmalloc", .scan = shrink_vmap_area_lazy, .count = vmap_lazy_bytes };
 
-int kmem_cache_init(void)
+__resident int kmem_cache_init(void)
 {
 	create_kmalloc_caches();
 	percpu_prepare = nodes_prepare;
@@ -41,7 +41,7 @@ int kmem_cache_init(void)
 
 /* --- large blocks ------------------------------------------------------------------------------------------ */
 
-static void *alloc_large_pages(size_t size, size_t align, bool *zeroed)
+static __resident void *alloc_large_pages(size_t size, size_t align, bool *zeroed)
 {
 	u32 nr = (u32)(PAGE_ALIGN(max(size, (size_t)1)) >> PAGE_SHIFT);
 	unsigned align_order = align > PAGE_SIZE ? ilog2(align) - PAGE_SHIFT : 0;
@@ -62,7 +62,7 @@ static void *alloc_large_pages(size_t size, size_t align, bool *zeroed)
 	return page_address(page);
 }
 
-static void *__kmalloc_large(size_t size, size_t align, bool *zeroed)
+static __resident void *__kmalloc_large(size_t size, size_t align, bool *zeroed)
 {
 	void *p = NULL;
 
@@ -91,7 +91,7 @@ static void *kmalloc_large_gated(size_t size, size_t align, bool *zeroed)
 	return p;
 }
 
-void *kmalloc_large(size_t size, size_t align, bool *zeroed)
+__resident void *kmalloc_large(size_t size, size_t align, bool *zeroed)
 {
 	unsigned tries = 0;
 	void *p;
@@ -200,7 +200,7 @@ void __free_deferred(void)
 	}
 }
 
-bool kfree_slowpath(void *p)
+__resident bool kfree_slowpath(void *p)
 {
 	map_entry_t e = virt_addr_valid(p) && !((uintptr_t)p & 15) ? map_entry(virt_to_pfn(p)) : 0;
 	unsigned cls = e & MAP_CLASS_MASK;
@@ -223,7 +223,7 @@ bool kfree_slowpath(void *p)
 	return freed;
 }
 
-size_t ksize(const void *p)
+__resident size_t ksize(const void *p)
 {
 	unsigned cls;
 
@@ -318,7 +318,7 @@ __cold void classify_address(const void *p, struct addr_info *info)
 /* --- sums -------------------------------------------------------------------------------------------------- */
 
 /* Objects in the sheaves of a slot; the owner may be changing them: an estimate. */
-static u64 slot_objects(unsigned cpu, unsigned slot)
+static __resident u64 slot_objects(unsigned cpu, unsigned slot)
 {
 	void **top = READ_ONCE(*percpu_slot(cpu, slot));
 	struct sheaf *sh = sheaf_of_top(top);
@@ -332,7 +332,7 @@ static u64 slot_objects(unsigned cpu, unsigned slot)
 	return nr;
 }
 
-u64 sheaf_bytes(void)
+__resident u64 sheaf_bytes(void)
 {
 	u64 bytes = 0;
 
@@ -454,7 +454,7 @@ void for_each_slab(void (*fn)(struct page *slab, void *arg), void *arg)
 
 __cold void slab_validate_all(void)
 {
-	static struct slab_sums sums;
+	static __rare_data struct slab_sums sums;
 	struct slabinfo si;
 
 	memset(&sums, 0, sizeof(sums));

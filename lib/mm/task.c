@@ -93,7 +93,7 @@ static struct task_struct *__find_or_insert(uintptr_t thread_pointer)
 	return task;
 }
 
-static __cold struct task_struct *make_current(void)
+static __resident struct task_struct *make_current(void)
 {
 	struct task_struct *task;
 

@@ -12,9 +12,9 @@
 #include "os/kthread.h"
 
 #include "base/align.h"
+#include "os/atfork.h"
 #include "os/os.h"
 #include "os/syscall.h"
-#include <dlfcn.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -45,7 +45,7 @@ unsigned os_nr_cpus(void)
 	return nr != 0 ? nr : 1;
 }
 
-u32 os_nr_cpu_ids(void)
+__resident u32 os_nr_cpu_ids(void)
 {
 	u64 mask[MASK_WORDS_MAX];
 	long bytes = raw_syscall3(SYS_sched_getaffinity, 0, sizeof(mask), (long)mask);
@@ -53,29 +53,18 @@ u32 os_nr_cpu_ids(void)
 	return bytes > 0 ? (u32)bytes * 8 : sizeof(mask) * 8;
 }
 
-static void *next_function(void **known, const char *name)
-{
-	void *fn = READ_ONCE(*known);
-
-	if (unlikely(!fn)) {
-		fn = dlsym(RTLD_NEXT, name);
-		WRITE_ONCE(*known, fn);
-	}
-	return fn;
-}
-
-pthread_create_fn os_pthread_create(void)
+__resident pthread_create_fn os_pthread_create(void)
 {
 	static void *next;
 
-	return (pthread_create_fn)(uintptr_t)next_function(&next, "pthread_create");
+	return (pthread_create_fn)os_next_function(&next, "pthread_create");
 }
 
 thrd_create_fn os_thrd_create(void)
 {
 	static void *next;
 
-	return (thrd_create_fn)(uintptr_t)next_function(&next, "thrd_create");
+	return (thrd_create_fn)os_next_function(&next, "thrd_create");
 }
 
 int os_kthread_create(void *(*fn)(void *), void *arg)
@@ -108,7 +97,7 @@ int os_kthread_begin(const char *name)
 	return (int)raw_syscall3(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE);
 }
 
-__resident u32 *os_tid_word(void)
+u32 *os_tid_word(void)
 {
 	u32 *word = NULL;
 

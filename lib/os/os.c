@@ -10,41 +10,41 @@
 #include "base/printk.h"
 #include "os/membarrier.h"
 #include "os/syscall.h"
+#include "os/vdso.h"
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/prctl.h>
-#include <time.h>
 
-static u64 clock_read(clockid_t id, u64 *ns)
+static __resident u64 clock_read(clockid_t id, u64 *ns)
 {
 	struct timespec ts = { 0 };
 
-	clock_gettime(id, &ts);		/* the vdso: no system call, no errno on success */
+	os_clock_gettime(id, &ts);
 	*ns = (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 	return *ns;
 }
 
-u64 os_clock_ms(void)
+__resident u64 os_clock_ms(void)
 {
 	u64 ns;
 
 	return clock_read(CLOCK_MONOTONIC_COARSE, &ns) / 1000000u;
 }
 
-u64 os_clock_ns(void)
+__resident u64 os_clock_ns(void)
 {
 	u64 ns;
 
 	return clock_read(CLOCK_MONOTONIC, &ns);
 }
 
-int os_gettid(void)
+__resident int os_gettid(void)
 {
 	return (int)raw_syscall0(SYS_gettid);
 }
 
-int os_getpid(void)
+__resident int os_getpid(void)
 {
 	return (int)raw_syscall0(SYS_getpid);
 }
@@ -86,7 +86,7 @@ int os_thread_comm(int tid, char comm[16])
 	return 0;
 }
 
-int os_getcpu(void)
+__resident int os_getcpu(void)
 {
 	int saved = errno;
 	int cpu = sched_getcpu();	/* rseq's cpu_id or the vdso */
@@ -95,7 +95,7 @@ int os_getcpu(void)
 	return cpu < 0 ? 0 : cpu;
 }
 
-int os_getcpu_syscall(void)
+__resident int os_getcpu_syscall(void)
 {
 	unsigned cpu = 0;
 
@@ -215,17 +215,17 @@ static __cold ssize_t console_to_stderr(const char *buf, size_t len)
 
 ssize_t (*console_write)(const char *buf, size_t len) = console_to_stderr;
 
-static int membarrier(int cmd)
+static __resident int membarrier(int cmd)
 {
 	return (int)raw_syscall3(SYS_membarrier, cmd, 0, 0);
 }
 
-int membarrier_register_rseq(void)
+__resident int membarrier_register_rseq(void)
 {
 	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ);
 }
 
-int membarrier_rseq(void)
+__resident int membarrier_rseq(void)
 {
 	int ret = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
 

@@ -45,7 +45,7 @@ static bool fault_injected(void)
 	return unlikely(every) && __atomic_add_fetch(&fault_count, 1, __ATOMIC_RELAXED) % every == 0;
 }
 
-void os_init(void)
+__resident void os_init(void)
 {
 	unsigned long size = getauxval(AT_PAGESZ);
 
@@ -53,17 +53,17 @@ void os_init(void)
 		os_page_size = size;
 }
 
-bool os_secure(void)
+__resident bool os_secure(void)
 {
 	return getauxval(AT_SECURE) != 0;
 }
 
-unsigned long os_auxval(unsigned long type)
+__resident unsigned long os_auxval(unsigned long type)
 {
 	return getauxval(type);
 }
 
-u64 os_ram_bytes(void)
+__resident u64 os_ram_bytes(void)
 {
 	struct sysinfo si;
 
@@ -72,7 +72,7 @@ u64 os_ram_bytes(void)
 	return (u64)si.totalram * si.mem_unit;
 }
 
-u64 os_address_space_limit(void)
+__resident u64 os_address_space_limit(void)
 {
 	struct {
 		u64 cur, max;
@@ -93,7 +93,7 @@ static void *sys_mmap(size_t size, int prot, int flags)
 	return ret < 0 && ret > -4096 ? NULL : (void *)ret;
 }
 
-void *vm_reserve(size_t size, int prot)
+__resident void *vm_reserve(size_t size, int prot)
 {
 	return sys_mmap(size, prot, MAP_NORESERVE);
 }
@@ -144,7 +144,7 @@ int vm_unmap(void *addr, size_t size)
 	return (int)raw_syscall2(SYS_munmap, (long)addr, (long)size);
 }
 
-int vm_protect(void *addr, size_t size, int prot)
+__resident int vm_protect(void *addr, size_t size, int prot)
 {
 	if (fault_injected())
 		return -ENOMEM;
@@ -166,7 +166,7 @@ void *vm_remap(void *addr, size_t old_size, size_t new_size, bool may_move, void
 	return ret < 0 && ret > -4096 ? NULL : (void *)ret;
 }
 
-int vm_advise(void *addr, size_t size, int advice)
+__resident int vm_advise(void *addr, size_t size, int advice)
 {
 	return (int)raw_syscall3(SYS_madvise, (long)addr, (long)size, advice);
 }
@@ -209,7 +209,7 @@ _Static_assert(sizeof(struct vm_range) == sizeof(struct iovec) &&
  * of 32 0.61, of 128 0.53 (one TLB flush for all). A whole range: 0.28. MADV_FREE instead: 1.15 and 0.14, but
  * pages that are only marked free still count as resident.
  */
-int vm_dontneed_ranges(const struct vm_range *range, unsigned nr)
+__resident int vm_dontneed_ranges(const struct vm_range *range, unsigned nr)
 {
 	static bool refused;
 	int ret = 0;
@@ -249,7 +249,7 @@ ssize_t vm_resident(void *addr, size_t size)
 
 extern void *__sbrk(intptr_t increment);
 
-void *__os_sbrk(ptrdiff_t increment)
+__resident void *__os_sbrk(ptrdiff_t increment)
 {
 	int saved = errno;
 	void *old;

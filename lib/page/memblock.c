@@ -41,7 +41,7 @@ static uintptr_t region_next, region_end;	/* reserved, not yet writable */
 static u64 bytes_used;
 static uintptr_t boot_objects, boot_objects_top;
 
-int memblock_init(uintptr_t *brk_start, uintptr_t *pages, uintptr_t *pages_end)
+__resident int memblock_init(uintptr_t *brk_start, uintptr_t *pages, uintptr_t *pages_end)
 {
 	*brk_start = ALIGN((uintptr_t)__os_sbrk(0), PAGE_SIZE);
 	*pages = *pages_end = 0;
@@ -79,13 +79,13 @@ static int memblock_new_chunk(size_t size)
 	return 0;
 }
 
-void memblock_set_region(uintptr_t start, uintptr_t end)
+__resident void memblock_set_region(uintptr_t start, uintptr_t end)
 {
 	region_next = start;
 	region_end = end;
 }
 
-void *memblock_alloc(size_t size, size_t align)
+__resident void *memblock_alloc(size_t size, size_t align)
 {
 	uintptr_t p = 0;
 
@@ -134,7 +134,7 @@ u64 memblock_bytes(void)
 	return READ_ONCE(bytes_used);
 }
 
-void *metapool_alloc(struct metapool *pool)
+__resident void *metapool_alloc(struct metapool *pool)
 {
 	void *obj;
 
@@ -151,7 +151,7 @@ void *metapool_alloc(struct metapool *pool)
 	return obj;
 }
 
-void metapool_free(struct metapool *pool, void *obj)
+__resident void metapool_free(struct metapool *pool, void *obj)
 {
 	mutex_lock(&pool->lock, LOCK_metapool);
 	*(void **)obj = pool->free;
@@ -162,7 +162,7 @@ void metapool_free(struct metapool *pool, void *obj)
 
 /* --- the break ---------------------------------------------------------------------------------------- */
 
-int brk_grow(size_t size, uintptr_t *start)
+__resident int brk_grow(size_t size, uintptr_t *start)
 {
 	int ret = -ENOMEM;
 	uintptr_t cur, from;

@@ -51,7 +51,7 @@ const char *const memcg_event_names[NR_MEMCG_EVENTS] = { "low", "high", "max", "
 #define UNLIMITED { .max = PAGE_COUNTER_MAX, .high = PAGE_COUNTER_MAX }
 struct mem_cgroup root_mem_cgroup = { .memory = UNLIMITED, .online = true };
 static struct mem_cgroup *groups[NR_COLOURS] = { &root_mem_cgroup };
-static struct mem_cgroup *storage[NR_COLOURS];	/* of each colour, once it has been used */
+static __rare_data struct mem_cgroup *storage[NR_COLOURS];	/* of each colour, once it has been used */
 struct mutex cgroup_lock;
 static struct mutex memcg_mutex;
 static u32 generation;
@@ -265,7 +265,7 @@ static void refill_stock(struct memcg_pcpu *pcp, struct mem_cgroup *memcg, u64 n
 		page_counter_uncharge(&memcg->memory, old + nr - new);
 }
 
-void drain_stock(struct mem_cgroup *memcg)
+__resident void drain_stock(struct mem_cgroup *memcg)
 {
 	for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
 		struct memcg_pcpu *pcp = pcpu_memcg(cpu, memcg_colour(memcg));
@@ -276,7 +276,7 @@ void drain_stock(struct mem_cgroup *memcg)
 	}
 }
 
-void drain_stocks(const struct mem_cgroup *memcg)
+__resident void drain_stocks(const struct mem_cgroup *memcg)
 {
 	for_each_mem_cgroup(m)
 		if (mem_cgroup_is_descendant(m, memcg))
@@ -309,7 +309,7 @@ static struct mem_cgroup *mem_cgroup_from_counter(struct page_counter *counter)
 }
 
 /* Pages were charged to the counters: was that over some high? */
-static void note_high(const struct mem_cgroup *charged, u64 nr)
+static __resident void note_high(const struct mem_cgroup *charged, u64 nr)
 {
 	for (const struct mem_cgroup *memcg = charged; memcg; memcg = memcg->parent) {
 		if (likely(READ_ONCE(memcg->memory.usage) <= READ_ONCE(memcg->memory.high)))
@@ -320,7 +320,7 @@ static void note_high(const struct mem_cgroup *charged, u64 nr)
 	}
 }
 
-static void note_charged(struct mem_cgroup *memcg, u64 nr)
+static __resident void note_charged(struct mem_cgroup *memcg, u64 nr)
 {
 	note_high(memcg, nr);
 	if (unlikely(memcg_thread.caller))
@@ -402,7 +402,7 @@ void memcg_unprepay(void)
 	page_counter_uncharge(&root_mem_cgroup.memory, nr);
 }
 
-bool memcg_charge(unsigned colour, enum memcg_stat_item item, u64 nr)
+__resident bool memcg_charge(unsigned colour, enum memcg_stat_item item, u64 nr)
 {
 	struct mem_cgroup *memcg = mem_cgroup_from_colour(colour);
 	struct memcg_pcpu *pcp = pcpu_memcg(any_cpu(), colour);
@@ -415,7 +415,7 @@ bool memcg_charge(unsigned colour, enum memcg_stat_item item, u64 nr)
 	return true;
 }
 
-void memcg_uncharge(unsigned colour, enum memcg_stat_item item, u64 nr)
+__resident void memcg_uncharge(unsigned colour, enum memcg_stat_item item, u64 nr)
 {
 	struct mem_cgroup *memcg = mem_cgroup_from_colour(colour);
 	struct memcg_pcpu *pcp = pcpu_memcg(any_cpu(), colour);

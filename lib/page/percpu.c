@@ -48,7 +48,7 @@ static int percpu_online_one(unsigned cpu)
 	return 0;
 }
 
-int percpu_online(unsigned cpu)
+__resident int percpu_online(unsigned cpu)
 {
 	int ret = 0;
 

@@ -71,14 +71,14 @@ bool kswapd_is_alive(void)
 	return READ_ONCE(kswapd_running) && (!kswapd_tid || os_thread_alive(kswapd_tid));
 }
 
-void scan_account(struct scan_control *sc, size_t bytes)
+__resident void scan_account(struct scan_control *sc, size_t bytes)
 {
 	sc->nr_reclaimed += bytes;
 	sc->nr_to_reclaim -= min(bytes, sc->nr_to_reclaim);
 	count_vm_events(sc->kswapd ? VM_pgsteal_kswapd : VM_pgsteal_direct, bytes >> PAGE_SHIFT);
 }
 
-bool scan_is_old(struct scan_control *sc, u32 since_ms, u32 max_age_ms)
+__resident bool scan_is_old(struct scan_control *sc, u32 since_ms, u32 max_age_ms)
 {
 	u32 age = sc->now_ms - since_ms;
 
@@ -105,7 +105,7 @@ static bool shrink_pcp(struct scan_control *sc)
 	return ++sc->cursor < nr_percpu_areas();
 }
 
-static size_t count_pcp(void)
+static __resident size_t count_pcp(void)
 {
 	return nr_pcp_pages() << PAGE_SHIFT;
 }
@@ -115,7 +115,7 @@ static bool shrink_normal(struct scan_control *sc)
 	return page_report(&zones[ZONE_NORMAL], sc);
 }
 
-static size_t count_normal(void)
+static __resident size_t count_normal(void)
 {
 	return resident_free_pages(&zones[ZONE_NORMAL]) << PAGE_SHIFT;
 }
@@ -129,7 +129,7 @@ static bool shrink_brk(struct scan_control *sc)
 	return false;
 }
 
-static size_t count_brk(void)
+static __resident size_t count_brk(void)
 {
 	return resident_free_pages(&zones[ZONE_BRK]) << PAGE_SHIFT;
 }
@@ -142,13 +142,13 @@ static struct shrinker pcp_shrinker = { .name = "per-CPU pages", .scan = shrink_
 /* Upper layers come first: what they free are pages, which then lie in the lists and zones. */
 static struct shrinker *shrinkers = &pcp_shrinker;
 
-void register_shrinker(struct shrinker *s)
+__resident void register_shrinker(struct shrinker *s)
 {
 	s->next = shrinkers;
 	shrinkers = s;
 }
 
-bool reap_all(bool caches)
+__resident bool reap_all(bool caches)
 {
 	bool any = false;
 
@@ -157,12 +157,12 @@ bool reap_all(bool caches)
 	return any;
 }
 
-u64 direct_decay_ms(void)
+__resident u64 direct_decay_ms(void)
 {
 	return READ_ONCE(kmm_params.decay_ms) * (READ_ONCE(kswapd_running) ? 1 : UNATTENDED);
 }
 
-size_t reclaimable_bytes(void)
+__resident size_t reclaimable_bytes(void)
 {
 	size_t bytes = 0;
 
@@ -171,17 +171,17 @@ size_t reclaimable_bytes(void)
 	return bytes;
 }
 
-static size_t heap_bytes(void)
+static __resident size_t heap_bytes(void)
 {
 	return (size_t)(zones[ZONE_BRK].present_pages + zones[ZONE_NORMAL].present_pages) << PAGE_SHIFT;
 }
 
-bool kswapd_heap_is_large(void)
+__resident bool kswapd_heap_is_large(void)
 {
 	return heap_bytes() >= KSWAPD_EARNED;
 }
 
-void kswapd_note_growth(void)
+__resident void kswapd_note_growth(void)
 {
 	if (heap_bytes() >= 2 * KSWAPD_WORTH && !READ_ONCE(kswapd_running))
 		WRITE_ONCE(kmmd_wanted, true);
@@ -189,7 +189,7 @@ void kswapd_note_growth(void)
 
 /* --- passes -------------------------------------------------------------------------------------------------- */
 
-bool shrink_slice(struct scan_control *sc)
+__resident bool shrink_slice(struct scan_control *sc)
 {
 	if (!sc->turn)
 		sc->turn = shrinkers;
@@ -266,7 +266,7 @@ static void balance_zone(struct zone *zone)
 		;
 }
 
-bool reap_before_growth(void)
+__resident bool reap_before_growth(void)
 {
 	u64 start = os_clock_ns(), again = READ_ONCE(reap_again_ns);
 
@@ -283,7 +283,7 @@ bool reap_before_growth(void)
 	return again > start;
 }
 
-void balance_growth(void)
+__resident void balance_growth(void)
 {
 	u64 resident = resident_pages(&zones[ZONE_BRK]) + resident_pages(&zones[ZONE_NORMAL]);
 	u64 peak = READ_ONCE(peak_resident), last = READ_ONCE(shrunk_at);

@@ -72,8 +72,13 @@ def critical_sections(library):
     with open(library, "rb") as f:
         f.seek(offset)
         table = f.read(size)
-    starts = [(addend[address + at + 8], struct.unpack_from("<Q", table, at + 16)[0]) for at in range(0, size, 32)]
-    return [(start, start + length) for start, length in starts if length]
+    found = []
+    for at in range(0, size, 32):
+        start, length = struct.unpack_from("<QQ", table, at + 8)
+        start = addend.get(address + at + 8, start)  # a packed relocation has its addend in place
+        if length:
+            found.append((start, start + length))
+    return found
 
 
 def begins_with_endbr(library):
