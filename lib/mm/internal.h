@@ -72,6 +72,10 @@ static inline struct page *try_steal_slab(unsigned home, unsigned cls)
 	return nr_percpu_areas() > 1 ? steal_slab(home, cls) : NULL;
 }
 
+/* --- slab_share.c --------------------------------------------------------------------------------------- */
+/* An object of a larger class in this CPU's sheaves, or NULL and in *cls the class, of that group, to take one from. */
+void *borrow_object(unsigned *cls);
+
 /* --- sheaf.c -------------------------------------------------------------------------------------------- */
 void sheaves_prepare(unsigned cpu, unsigned colour);
 void free_object_slowpath(map_entry_t e, void *obj);

@@ -4,10 +4,10 @@
  *
  * Purpose. malloc and free take from and put onto the CPU's sheaf (arch/percpu_ops.h); when that is empty or full, it
  * is changed for another. The nearest are those below it in the same slot, and the CPU's empty ones: an exchange with
- * them is again a restartable sequence, without a lock (arch/percpu_chain.h). malloc next looks, for the larger classes,
- * into the sheaves of the next ones. Only then does a slow path begin: a sheaf that another CPU brought home, or one
- * filled from slabs; into slabs what is too much. The remote sheaf, which collects objects whose home is elsewhere, goes
- * whole to the home's barn if all its objects come from there, else object by object.
+ * them is again a restartable sequence, without a lock (arch/percpu_chain.h). malloc next looks, where a slab is not
+ * worth it, into the sheaves of larger classes (slab_share.c). Only then does a slow path begin: a sheaf that another CPU
+ * brought home, or one filled from slabs; into slabs what is too much. The remote sheaf, which collects objects whose home
+ * is elsewhere, goes whole to the home's barn if all its objects come from there, else object by object.
  *
  * Objects.
  *   slot of CPU and class: top -> [ link | bottom | ... NULL | obj obj obj ... top ] -> full sheaf -> full sheaf
@@ -53,9 +53,6 @@
 #define SHEAF_GROWN_BYTES MIB(1)	/* of a sheaf that has grown, at most; or what it was */
 #define CHAIN_SHARE	2
 #define SWING_MS	20u		/* a class that goes up and down less often has no use for it */
-/* From this size on an empty sheaf's place is taken by those of so many larger classes: at most a quarter too large. */
-#define BORROW_MIN	KIB(4)
-#define BORROW_STEPS	2
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
 struct sheaf stop_sheaf, boot_sheaf;
@@ -411,22 +408,6 @@ static void *alloc_gated(unsigned cls)
 	return obj;
 }
 
-/*
- * An object of the next larger classes' sheaves, where a refill is dear: a slab of such a size has few objects or one, and
- * how many of each class a program holds goes up and down by more than a CPU may keep. The object goes back to its own
- * class. What it is too large by is address space rather than memory: nobody touches it. Under locks a pop is too dear.
- */
-static void *borrow_from_larger(unsigned cls)
-{
-	void *obj = NULL;
-
-	if (percpu_mode != PERCPU_MODE_RSEQ || cache_of(cls)->size < BORROW_MIN)
-		return NULL;
-	for (unsigned c = cls + 1; !obj && c <= cls + BORROW_STEPS && (c & MAP_CLASS_MASK) < NR_KMALLOC_CLASSES; c++)
-		obj = this_cpu_pop(c);
-	return obj;
-}
-
 static void *alloc_from_chain(unsigned cls)
 {
 	struct chain_left left;
@@ -468,7 +449,7 @@ void *kmalloc_slowpath(unsigned cls)
 
 	if (likely(obj))
 		return obj;
-	obj = borrow_from_larger(cls);
+	obj = borrow_object(&cls);
 	return obj ? obj : alloc_beneath(cls);
 }
 

@@ -99,9 +99,14 @@ static void count_pairs(size_t size)
 	dump("pair", size, PAIRS);
 }
 
+static unsigned blocks_of(size_t size)
+{
+	return FILL_BYTES / size < FILL_BLOCKS ? (unsigned)(FILL_BYTES / size) : FILL_BLOCKS;
+}
+
 static void count_fill_and_drain(size_t size)
 {
-	unsigned nr = FILL_BYTES / size < FILL_BLOCKS ? (unsigned)(FILL_BYTES / size) : FILL_BLOCKS;
+	unsigned nr = blocks_of(size);
 
 	CALLGRIND_ZERO_STATS;
 	for (unsigned i = 0; i < nr; i++)
@@ -113,13 +118,17 @@ static void count_fill_and_drain(size_t size)
 	dump("drain", size, nr);
 }
 
-/* The size of the class that serves size. */
+/* The size of the class that serves size, when so much is wanted of it that it does not share a larger one's memory. */
 static size_t class_size(size_t size)
 {
-	void *p = allocate(size);
-	size_t usable = malloc_usable_size(p);
+	unsigned nr = blocks_of(size);
+	size_t usable;
 
-	free(p);
+	for (unsigned i = 0; i < nr; i++)
+		blocks[i] = allocate(size);
+	usable = malloc_usable_size(blocks[nr - 1]);
+	for (unsigned i = 0; i < nr; i++)
+		free(blocks[i]);
 	if (usable < size)
 		abort();
 	return usable;

@@ -78,7 +78,7 @@ static void check_objects(void)
 /* A thread that libkmm has seen. */
 static void *sleeper(void *arg)
 {
-	free(malloc(3000));
+	free(malloc(200000));		/* no class shares with this one: the slow path */
 	for (;;)
 		pause();
 	return arg;

@@ -33,40 +33,6 @@ static void all_back(void)
 
 /* --- classes --------------------------------------------------------------------------------------------------- */
 
-/* malloc looks into the next classes' sheaves before it refills, memalign does not; the object goes back to its own class. */
-Test(slub, malloc_borrows_from_larger_classes)
-{
-	unsigned cls = kmalloc_class(KIB(40)), small = kmalloc_class(KIB(1)), nr_borrowed = 0;
-	void *larger, *p, *q;
-
-	if (percpu_mode != PERCPU_MODE_RSEQ)
-		cr_skip_test("a pop under a lock is not worth it");
-	pin_to(0);
-	for (int i = 0; i < 100; i++) {
-		larger = kmem_cache_alloc_slowpath(cls + 2);
-		kfree(larger);
-		p = kmalloc_slowpath(cls);
-		nr_borrowed += p == larger && ksize(p) == cache_of(cls + 2)->size;
-		q = kmalloc_slowpath(cls);
-		cr_assert_eq(ksize(q), cache_of(cls)->size, "nothing is left to borrow");
-		kfree(p);
-		p = kmem_cache_alloc_slowpath(cls);
-		cr_assert_eq(ksize(p), cache_of(cls)->size, "exactly of that class");
-		kfree(p);
-		kfree(q);
-		gate_enter();
-		kmem_cache_shrink_all();
-		gate_leave();
-	}
-	cr_assert_geq(nr_borrowed, 90u, "%u: the others were restarted", nr_borrowed);
-	p = kmem_cache_alloc_slowpath(small + 1);
-	q = kmalloc_slowpath(small);
-	cr_assert_eq(ksize(q), cache_of(small)->size, "small ones are refilled by the batch");
-	kfree(p);
-	kfree(q);
-	all_back();
-}
-
 /* --- sizes ---------------------------------------------------------------------------------------------------- */
 
 Test(slub, every_class_is_usable_to_the_last_byte)
