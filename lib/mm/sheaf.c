@@ -391,7 +391,7 @@ static void *refill_and_alloc(unsigned cls)
 }
 
 /* Where a group's max is in the way, memory of others is no help. */
-static void *alloc_gated(unsigned cls)
+static void *alloc_gated(unsigned cls, u32 asked)
 {
 	void *obj;
 
@@ -400,7 +400,7 @@ static void *alloc_gated(unsigned cls)
 	free_deferred();
 	cls = memcg_online_slot(cls);
 	memcg_thread.failed = memcg_thread.reserved = 0;
-	memcg_thread.asked = cache_of(cls)->size;
+	memcg_thread.asked = asked;
 	obj = refill_and_alloc(cls);
 	if (unlikely(!obj) && !memcg_thread.failed && try_to_free_pages(0))
 		obj = refill_and_alloc(cls);
@@ -418,7 +418,8 @@ static void *alloc_from_chain(unsigned cls)
 	return obj;
 }
 
-static void *alloc_beneath(unsigned cls)
+/* asked: the size of the class that was wanted, of which cls may be a larger one. */
+static void *alloc_beneath(unsigned cls, u32 asked)
 {
 	unsigned tries = 0;
 	void *obj;
@@ -428,8 +429,8 @@ static void *alloc_beneath(unsigned cls)
 	if (unlikely(memcg_watched))
 		memcg_recheck_thread();
 	do
-		obj = alloc_gated(cls);
-	while (unlikely(!obj) && memcg_make_room(cache_of(cls)->size, &tries));
+		obj = alloc_gated(cls, asked);
+	while (unlikely(!obj) && memcg_make_room(asked, &tries));
 	if (unlikely(!obj))
 		count_vm_event(VM_alloc_fail);
 	memcg_handle_over_high();
@@ -440,17 +441,18 @@ void *kmem_cache_alloc_slowpath(unsigned cls)
 {
 	void *obj = alloc_from_chain(cls);
 
-	return likely(obj) ? obj : alloc_beneath(cls);
+	return likely(obj) ? obj : alloc_beneath(cls, cache_of(cls)->size);
 }
 
 void *kmalloc_slowpath(unsigned cls)
 {
 	void *obj = alloc_from_chain(cls);
+	unsigned from = cls;
 
 	if (likely(obj))
 		return obj;
-	obj = borrow_object(&cls);
-	return obj ? obj : alloc_beneath(cls);
+	obj = borrow_object(&from);
+	return obj ? obj : alloc_beneath(from, cache_of(cls)->size);
 }
 
 /* --- freeing --------------------------------------------------------------------------------------------------- */

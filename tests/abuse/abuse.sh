@@ -121,7 +121,7 @@ table()
 	# twice
 	aborts "double free of @P@ \(kmalloc-64, slab $hex\)" double_immediate
 	aborts "double free of @P@ \(kmalloc-64, slab $hex\)" double_between
-	aborts "double free of @P@ \(kmalloc-48, slab $hex\)" double_enough
+	aborts "double free of @P@ \(kmalloc-64, slab $hex\)" double_enough
 	aborts "double free of @P@ \(kmalloc-64, slab $hex\)" double_trimmed
 	aborts "double free of @P@ \(kmalloc-64, slab $hex\)" double_two_cpus
 	aborts '(double free of|invalid pointer) @P@' double_large

@@ -10,10 +10,10 @@ static void *other[NR];
 
 int main(void)
 {
-	void *a = must(malloc(48));
+	void *a = must(malloc(64));
 
 	for (int i = 0; i < NR; i++)
-		other[i] = must(malloc(48));
+		other[i] = must(malloc(64));
 	name_pointer(a, a);
 	for (int i = 0; i < NR; i++) {
 		free(other[i]);
