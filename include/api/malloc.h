@@ -37,16 +37,11 @@ static __always_inline void *kmm_malloc_from(size_t n, const void *caller)
 	size_t i;
 	void *obj;
 
-	if (likely(n <= SIZE_INDEX_SMALL))
-		i = (n + 15) >> 4;
-	else if (likely(n <= KMALLOC_MAX_SIZE))
-		i = size_index_large(n);
-	else
-		goto slow;
-	obj = this_cpu_pop(size_index[i]);
-	if (likely(obj != NULL))
-		return obj;
-slow:
+	if (likely(size_to_index(n, &i))) {
+		obj = this_cpu_pop(size_index[i]);
+		if (likely(obj != NULL))
+			return obj;
+	}
 	return malloc_slowpath(n, caller ? caller : __builtin_return_address(0));
 }
 

@@ -54,6 +54,18 @@ static __always_inline size_t size_index_large(size_t n)
 	return 65 + (lg - 10) * 8 + (((n - 1) >> (lg - 3)) & 7);
 }
 
+/* Into either table. False: larger than any class. */
+static __always_inline bool size_to_index(size_t n, size_t *i)
+{
+	if (likely(n <= SIZE_INDEX_SMALL))
+		*i = (n + 15) >> 4;
+	else if (likely(n <= KMALLOC_MAX_SIZE))
+		*i = size_index_large(n);
+	else
+		return false;
+	return true;
+}
+
 /* n at most KMALLOC_MAX_SIZE. */
 static __always_inline unsigned kmalloc_class(size_t n)
 {

@@ -4,10 +4,6 @@
 #define KMM_OS_ATFORK_H
 
 #include "base/types.h"
-#include <sys/types.h>
-
-struct termios;
-struct winsize;
 
 struct atfork_handlers {
 	void (*prepare)(void), (*parent)(void), (*child)(void);
@@ -17,15 +13,11 @@ struct atfork_handlers {
 void os_atfork_init(const struct atfork_handlers *handlers);
 
 /*
- * Gives them to libc, unless it has them. To be called before anybody else registers handlers, so that ours are the last
- * before the fork and the first after it, and before a fork. Takes locks of ld.so.
+ * libc's function of that name, kept in *known, that leads to a fork: the handlers are registered first. 0 with errno ENOSYS:
+ * there is none. Takes locks of ld.so.
  */
-void os_atfork_register(void);
-
-/* libc's own, behind os_atfork_register(); where it has none they fail with ENOSYS. */
-pid_t os_fork(void);
-pid_t os_forkpty(int *master, char *name, const struct termios *termios, const struct winsize *size);
-int os_daemon(int nochdir, int noclose);
+uintptr_t os_next_fork(void **known, const char *name);
+/* Registers handlers of somebody else, behind ours: those come last before a fork, and first after it. ENOSYS: libc cannot. */
 int os_register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso);
 
 /* The next definition of a function, kept in *known, which begins as NULL; 0: there is none. Takes locks of ld.so. */

@@ -14,9 +14,9 @@
 #include "mm/kmmd.h"
 #include "mm/memcg_reclaim.h"
 #include "mm/mm_struct.h"
+#include "os/atfork.h"
 #include "page/memblock.h"
 #include "page/memcontrol.h"
-#include "os/atfork.h"
 #include "page/vmstat.h"
 #include <pty.h>
 #include <unistd.h>
@@ -109,17 +109,28 @@ __resident void kmm_atfork_init(void)
 
 EXPORT_SYMBOL pid_t fork(void)
 {
-	return os_fork();
+	static void *next;
+	pid_t (*fn)(void) = (pid_t (*)(void))os_next_fork(&next, "fork");
+
+	return fn ? fn() : -1;
 }
+
+typedef pid_t (*forkpty_fn)(int *, char *, const struct termios *, const struct winsize *);
 
 EXPORT_SYMBOL pid_t forkpty(int *master, char *name, const struct termios *termios, const struct winsize *size)
 {
-	return os_forkpty(master, name, termios, size);
+	static void *next;
+	forkpty_fn fn = (forkpty_fn)os_next_fork(&next, "forkpty");
+
+	return fn ? fn(master, name, termios, size) : -1;
 }
 
 EXPORT_SYMBOL int daemon(int nochdir, int noclose)
 {
-	return os_daemon(nochdir, noclose);
+	static void *next;
+	int (*fn)(int, int) = (int (*)(int, int))os_next_fork(&next, "daemon");
+
+	return fn ? fn(nochdir, noclose) : -1;
 }
 
 /* What pthread_atfork() calls. */

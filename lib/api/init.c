@@ -13,7 +13,7 @@
  *   slab        classes, first area: from here on malloc works
  *   vmalloc, registry of VMAs
  *
- * Locks. boot_lock serialises threads that come first; recursion inside the boot is recognised by the owner.
+ * Locks. boot_once serialises threads that come first, and recognises recursion inside the boot.
  *
  * Kernel counterpart. init/main.c: start_kernel, mm_core_init; enum slab_state.
  */
@@ -25,21 +25,21 @@
 #include "mm/memcg_rules.h"
 #include "mm/mm_struct.h"
 #include "mm/vmalloc.h"
+#include "os/atfork.h"
 #include "os/membarrier.h"
+#include "os/once.h"
 #include "os/os.h"
 #include "os/vm.h"
 #include "page/memblock.h"
 #include "page/page_alloc.h"
 #include "page/reclaim.h"
 #include "page/sparse.h"
-#include <dlfcn.h>
 #include <unistd.h>
 
 #define VMALLOC_SPACE GIB(8192)
 #define USER_SPACE_END 0x7f0000000000ul	/* mmap's own area begins above */
 
-static u32 boot_state;			/* 0 not begun, 1 running, 2 done */
-static uintptr_t boot_owner;
+static struct once boot_once;
 
 extern void *__libc_stack_end __attribute__((weak));	/* of the dynamic linker: argc, argv, envp */
 
@@ -106,19 +106,10 @@ static void boot(void)
 
 void kmm_boot(void)
 {
-	uintptr_t self = (uintptr_t)__builtin_thread_pointer();
-	u32 none = 0;
-
-	if (__atomic_load_n(&boot_state, __ATOMIC_ACQUIRE) == 2)
-		return;
-	if (!__atomic_compare_exchange_n(&boot_state, &none, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
-		while (boot_owner != self && __atomic_load_n(&boot_state, __ATOMIC_ACQUIRE) != 2)
-			os_yield();
-		return;
+	if (!once_is_done(&boot_once) && once_begin(&boot_once)) {
+		boot();
+		once_end(&boot_once);
 	}
-	boot_owner = self;
-	boot();
-	__atomic_store_n(&boot_state, 2, __ATOMIC_RELEASE);
 }
 
 /* --- constructor and destructor ------------------------------------------------------------------------------ */
@@ -139,8 +130,8 @@ static __attribute__((constructor)) void kmm_constructor(void)
 	kmm_atfork_init();
 	kmmd_init();
 	if (kmm_params.foreign_free == 2) {
-		*(void **)&next_allocator.free = dlsym(RTLD_NEXT, "free");
-		*(void **)&next_allocator.realloc = dlsym(RTLD_NEXT, "realloc");
+		os_next_function((void **)&next_allocator.free, "free");
+		os_next_function((void **)&next_allocator.realloc, "realloc");
 	}
 	if (kmm_params.verbose)
 		print_banner();

@@ -102,13 +102,7 @@ static __always_inline void *try_pop(size_t n, u32 word)
 {
 	size_t i;
 
-	if (likely(n <= SIZE_INDEX_SMALL))
-		i = (n + 15) >> 4;
-	else if (likely(n <= KMALLOC_MAX_SIZE))
-		i = size_index_large(n);
-	else
-		return NULL;
-	return this_cpu_pop(kmalloc_index[i] + word - MEMCG_ASSIGNED);
+	return likely(size_to_index(n, &i)) ? this_cpu_pop(kmalloc_index[i] + word - MEMCG_ASSIGNED) : NULL;
 }
 
 static __hot __noinline void *malloc_by_caller(size_t n, const void *caller)

@@ -12,8 +12,9 @@
  *
  * Libraries. ranges holds what is known of the objects that callers lay in: start, end, word (0: no rule names it). An
  * address that is in none is looked up with _dl_find_object(), which takes no lock. As objects may be closed and others
- * opened in their place, everything is forgotten every RANGES_MS, on slow paths and every MEMCG_LOOKUPS calls. The table is written under the memcg lock and read
- * without: a reader that meets a change may charge one allocation to another group that exists.
+ * opened in their place, everything is forgotten every RANGES_MS, on slow paths and every MEMCG_LOOKUPS calls. The table is
+ * written under the memcg lock and read without: a reader that meets a change may charge one allocation to another group that
+ * exists. A thread remembers the range of its last caller, which memcg_ranges_seq takes from it.
  *
  * Cost. Without groups none: malloc's fast path does not ask. memcg_enable() points its table of classes to class 0, so
  * that every malloc takes the slow path, which adds the word's colour to the class and pops from that slot.

@@ -90,9 +90,7 @@ void *borrow_object(unsigned *cls)
 	unsigned own = *cls, share;
 	void *obj;
 
-	if (likely(has_own_slab(own)))
-		return borrow_dear(own);
-	share = share_class(own);
+	share = has_own_slab(own) ? own : share_class(own);
 	if (share == own || !wants_few(own))
 		return borrow_dear(own);
 	obj = pop_larger(own, share);

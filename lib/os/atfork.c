@@ -6,27 +6,20 @@
  * have no other use for. So it is done when a fork, or handlers of somebody else, are about to come: libkmm exports the
  * functions of libc that lead to at-fork handlers, all of which are here. system(), popen() and posix_spawn() call none.
  *
- * States. 0 not registered, 1 a thread is at it, 2 done. Others wait, but for a signal handler on top of that thread.
- *
  * Fork and init. A child inherits the state with libc's list.
  */
 #include "os/atfork.h"
 
-#include "base/compiler.h"
-#include "os/os.h"
+#include "os/once.h"
 #include <dlfcn.h>
 #include <errno.h>
 
-typedef pid_t (*fork_fn)(void);
-typedef pid_t (*forkpty_fn)(int *, char *, const struct termios *, const struct winsize *);
-typedef int (*daemon_fn)(int, int);
 typedef int (*register_atfork_fn)(void (*)(void), void (*)(void), void (*)(void), void *);
 
 extern void *__dso_handle;
 
 static const struct atfork_handlers *ours;
-static u32 state;
-static uintptr_t owner;
+static struct once registered;
 
 __resident uintptr_t os_next_function(void **known, const char *name)
 {
@@ -52,61 +45,27 @@ static int call_register(void (*prepare)(void), void (*parent)(void), void (*chi
 	return fn ? fn(prepare, parent, child, dso) : ENOSYS;
 }
 
-void os_atfork_register(void)
+static void register_ours(void)
 {
-	uintptr_t self = (uintptr_t)__builtin_thread_pointer();
-	u32 none = 0;
-
-	if (likely(__atomic_load_n(&state, __ATOMIC_ACQUIRE) == 2) || unlikely(!ours))
+	if (likely(once_is_done(&registered)) || unlikely(!ours) || !once_begin(&registered))
 		return;
-	if (!__atomic_compare_exchange_n(&state, &none, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
-		while (READ_ONCE(owner) != self && __atomic_load_n(&state, __ATOMIC_ACQUIRE) != 2)
-			os_yield();
-		return;
-	}
-	WRITE_ONCE(owner, self);
 	call_register(ours->prepare, ours->parent, ours->child, &__dso_handle);
-	__atomic_store_n(&state, 2, __ATOMIC_RELEASE);
+	once_end(&registered);
 }
 
-int os_register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
-{
-	os_atfork_register();
-	return call_register(prepare, parent, child, dso);
-}
-
-/* What a fork's caller goes on with; NULL with errno set. */
-static uintptr_t function_behind(void **known, const char *name)
+uintptr_t os_next_fork(void **known, const char *name)
 {
 	uintptr_t fn;
 
-	os_atfork_register();
+	register_ours();
 	fn = os_next_function(known, name);
 	if (unlikely(!fn))
 		errno = ENOSYS;
 	return fn;
 }
 
-pid_t os_fork(void)
+int os_register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
 {
-	static void *next;
-	fork_fn fn = (fork_fn)function_behind(&next, "fork");
-
-	return fn ? fn() : -1;
-}
-
-pid_t os_forkpty(int *master, char *name, const struct termios *termios, const struct winsize *size)
-{
-	static void *next;
-	forkpty_fn fn = (forkpty_fn)function_behind(&next, "forkpty");
-
-	return fn ? fn(master, name, termios, size) : -1;
-}
-
-int os_daemon(int nochdir, int noclose)
-{
-	static void *next;
-	daemon_fn fn = (daemon_fn)function_behind(&next, "daemon");
-
-	return fn ? fn(nochdir, noclose) : -1;
+	register_ours();
+	return call_register(prepare, parent, child, dso);
 }

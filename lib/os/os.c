@@ -16,27 +16,22 @@
 #include <sched.h>
 #include <sys/prctl.h>
 
-static __resident u64 clock_read(clockid_t id, u64 *ns)
+static __resident u64 clock_read(clockid_t id)
 {
 	struct timespec ts = { 0 };
 
 	os_clock_gettime(id, &ts);
-	*ns = (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-	return *ns;
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 }
 
 __resident u64 os_clock_ms(void)
 {
-	u64 ns;
-
-	return clock_read(CLOCK_MONOTONIC_COARSE, &ns) / 1000000u;
+	return clock_read(CLOCK_MONOTONIC_COARSE) / 1000000u;
 }
 
 __resident u64 os_clock_ns(void)
 {
-	u64 ns;
-
-	return clock_read(CLOCK_MONOTONIC, &ns);
+	return clock_read(CLOCK_MONOTONIC);
 }
 
 __resident int os_gettid(void)

@@ -8,15 +8,9 @@
 # timeout: 90
 
 set -u
+. "$(dirname "$0")/../common/machine.sh"
 sys=/sys/kernel/mm/transparent_hugepage
-if [ "${LIBKMM_TORTURE:-0}" = 0 ]; then
-	echo "only with LIBKMM_TORTURE=1: it changes a setting of the machine"
-	exit 77
-fi
-if [ ! -w $sys/enabled ]; then
-	echo "$sys/enabled cannot be written"
-	exit 77
-fi
+may_change $sys/enabled
 
 # What a file has chosen: the word in brackets.
 chosen()

@@ -7,15 +7,9 @@
 # timeout: 100
 
 set -u
+. "$(dirname "$0")/../common/machine.sh"
 ksm=/sys/kernel/mm/ksm
-if [ "${LIBKMM_TORTURE:-0}" = 0 ]; then
-	echo "only with LIBKMM_TORTURE=1: it changes settings of the machine"
-	exit 77
-fi
-if [ ! -w $ksm/run ]; then
-	echo "$ksm/run cannot be written"
-	exit 77
-fi
+may_change $ksm/run
 tmp=$(mktemp -d) || exit 99
 exec 9<$ksm/run
 flock 9		# the setting is the machine's: so does tests/unit/mm/mesh_ksm_test
