@@ -45,9 +45,26 @@ static __thread struct {
 ptrdiff_t __rseq_offset;
 unsigned int __rseq_size;
 
+/* The second CPU that it may run on, or the only one: libkmm has areas up to that CPU, and looks at all it has. */
+static int cpu_to_run_on(void)
+{
+	cpu_set_t allowed;
+	int cpu = -1;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+		return -1;
+	for (int i = 0, nr = 0; i < CPU_SETSIZE && nr < 2; i++) {
+		if (CPU_ISSET(i, &allowed)) {
+			cpu = i;
+			nr++;
+		}
+	}
+	return cpu;
+}
+
 static void settle(void)
 {
-	int cpu = sched_getcpu();
+	int cpu = cpu_to_run_on();
 	cpu_set_t one;
 
 	if (cpu < 0)

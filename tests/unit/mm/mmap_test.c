@@ -183,11 +183,13 @@ Test(mmap, import_agrees_with_proc_self_maps)
 Test(mmap, second_import_changes_what_changed)
 {
 	size_t size = 16 * os_page_size;
-	char *p = vm_map(size), *own = vm_map(size);
+	char *p = vm_map(size), *own = (char *)vm_map(3 * size) + size;
 	struct vm_area_struct vma;
 	u32 seq;
 
 	vm_protect(p, size, PROT_READ);
+	vm_protect(own - size, size, PROT_NONE);	/* so that it does not merge with a neighbour that is known */
+	vm_protect(own + size, size, PROT_NONE);
 	mm_map((uintptr_t)own, (uintptr_t)own + size, OWN, VMA_KMM_NORMAL, "own");
 	cr_assert_eq(mm_import(), 0);
 	cr_assert_eq(mm_import(), 0);

@@ -50,6 +50,7 @@ Test(vm, populate_faults_all_in)
 {
 	char *p = vm_map(MIB(2));
 
+	vm_advise(p, MIB(2), MADV_NOHUGEPAGE);
 	p[0] = 7;
 	errno = 1234;
 	vm_populate(p, MIB(1));
