@@ -13,11 +13,11 @@
 enum thp_mode { THP_NEVER, THP_AUTO, THP_ALWAYS };
 
 /*
- * Tells the kernel what KMM_THP wants of memory that has just been mapped: of the heap, of metadata (none ever), of a large
- * block. Errors do not matter. Any lock may be held.
+ * Tells the kernel what KMM_THP wants of memory that has just been mapped: of the heap, of all metadata (none ever; it is told
+ * once, when there is as much as a huge page), of a large block. Errors do not matter. Any lock may be held.
  */
 void thp_advise_heap(uintptr_t start, uintptr_t end);
-void thp_advise_metadata(uintptr_t start, uintptr_t end);
+void thp_advise_metadata(void);
 void thp_advise_area(uintptr_t start, size_t size);
 
 /*

@@ -49,6 +49,7 @@
 #include "os/uffd.h"
 #include "page/mmzone.h"
 #include "page/reclaim.h"
+#include "page/sparse.h"
 #include "page/vmstat.h"
 #include <errno.h>
 #include <string.h>
@@ -105,9 +106,13 @@ static struct {
 
 /* --- advice about fresh memory ------------------------------------------------------------------------------- */
 
-__resident void thp_advise_metadata(uintptr_t start, uintptr_t end)
+__resident void thp_advise_metadata(void)
 {
-	vm_advise((void *)start, end - start, MADV_NOHUGEPAGE);
+	static bool advised;
+
+	if (!__atomic_exchange_n(&advised, true, __ATOMIC_RELAXED))
+		vm_advise((void *)regions[REGION_MAP].start, regions[REGION_METADATA].end - regions[REGION_MAP].start,
+			  MADV_NOHUGEPAGE);
 }
 
 __resident void thp_advise_heap(uintptr_t start, uintptr_t end)

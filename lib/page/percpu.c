@@ -18,6 +18,7 @@
 
 #include "base/align.h"
 #include "os/vm.h"
+#include "page/huge_memory.h"
 #include "page/memblock.h"
 #include <errno.h>
 #include <string.h>
@@ -35,6 +36,8 @@ static int percpu_online_one(unsigned cpu)
 {
 	int ret = vm_protect(percpu_at(cpu, 0), PERCPU_SIZE, PROT_READ | PROT_WRITE);
 
+	if (cpu != 0)	/* two areas are as large as a huge page, of which khugepaged needs but one page to make one */
+		thp_advise_metadata();
 	if (ret)
 		return ret;
 	pcpu_of(cpu)->cpu = cpu;

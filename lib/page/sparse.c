@@ -226,7 +226,7 @@ static void advise_online(uintptr_t old_end, uintptr_t start, size_t size)
 
 	if (!READ_ONCE(advised)) {
 		WRITE_ONCE(advised, true);
-		thp_advise_metadata(regions[REGION_MAP].start, regions[REGION_METADATA].end);
+		thp_advise_metadata();
 		if (start == old_end)
 			from = first_break;
 	}

@@ -137,6 +137,18 @@ Test(huge_memory, auto_keeps_the_heap_small)
 	cr_assert_not(has_flag(vmalloc_aligned(MIB(8), 1, NULL), " nh"), "large blocks are as the system says");
 }
 
+/* Two areas are 2 MiB: khugepaged made them huge, though a few pages are used. */
+Test(huge_memory, second_area_is_not_made_huge)
+{
+	if (!kernel_knows_huge_pages())
+		cr_skip_test("no transparent huge pages here");
+	if (nr_percpu_areas() == 1)	/* on a later CPU it began with two */
+		cr_assert_not(has_flag(percpu_at(0, 0), " nh"), "one area costs no system call for it");
+	cr_assert_eq(percpu_online(1), 0);
+	cr_assert(has_flag(percpu_at(0, 0), " nh"));
+	cr_assert(has_flag(percpu_at(1, 0), " nh"));
+}
+
 Test(huge_memory, never_and_always)
 {
 	void *p;
