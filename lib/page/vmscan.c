@@ -27,7 +27,7 @@
  * Growth. Free memory in the wrong places (caches of other sizes, blocks that are too small) is no use to a program that
  * grows. So before the peak of what is resident rises, it goes home (balance_growth).
  *
- * Locks. None here. The frame around a pass (kswapd_begin, kswapd_end) belongs to the one background thread.
+ * Locks. reap. The frame around a pass (kswapd_begin, kswapd_end) belongs to the one background thread.
  *
  * Kernel counterpart. mm/vmscan.c: kswapd, balance_pgdat, shrink_node, struct scan_control, kswapd_failures; there pages
  * in use are reclaimed, and age is found by references. Decay as a curve is jemalloc's.
@@ -63,7 +63,8 @@ int kswapd_tid;
 bool kmmd_wanted;
 static u64 peak_resident;			/* follows the real peak in steps of GROWTH_BATCH */
 static u64 shrunk_at;				/* the peak for which caches were last taken back */
-static u64 reap_again_ns;			/* caches are not reaped before that time */
+static struct mutex reap_lock;
+static u64 reap_again_ns;			/* caches are not reaped before that time; under reap_lock */
 static unsigned kswapd_failures;
 
 bool kswapd_is_alive(void)
@@ -268,19 +269,25 @@ static void balance_zone(struct zone *zone)
 
 __resident bool reap_before_growth(void)
 {
-	u64 start = os_clock_ns(), again = READ_ONCE(reap_again_ns);
+	u64 start = os_clock_ns();
+	bool reaped;
 
-	if (start < again ||
-	    !__atomic_compare_exchange_n(&reap_again_ns, &again, UINT64_MAX, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		return false;
-	if (reap_all(true)) {
+	if (!mutex_trylock(&reap_lock, LOCK_reap)) {	/* another has the caches just now */
+		mutex_lock(&reap_lock, LOCK_reap);
+		mutex_unlock(&reap_lock, LOCK_reap);
+		return true;
+	}
+	reaped = start >= reap_again_ns && reap_all(true);
+	if (reaped) {
+		u64 end;
+
 		count_vm_event(VM_reap_growth);
 		drain_all_pages();
-		again = os_clock_ns();
-		again += (again - start) * REAP_PAUSE;
+		end = os_clock_ns();
+		reap_again_ns = end + (end - start) * REAP_PAUSE;
 	}
-	WRITE_ONCE(reap_again_ns, again);
-	return again > start;
+	mutex_unlock(&reap_lock, LOCK_reap);
+	return reaped;
 }
 
 __resident void balance_growth(void)
@@ -295,6 +302,7 @@ __resident void balance_growth(void)
 		WRITE_ONCE(shrunk_at, resident);
 		shrink_caches();
 	}
+	drain_all_pages();
 	for (int z = 0; z < MAX_NR_ZONES; z++)
 		balance_zone(&zones[z]);
 	resident = resident_pages(&zones[ZONE_BRK]) + resident_pages(&zones[ZONE_NORMAL]);
