@@ -26,7 +26,7 @@
 #include "page/percpu.h"
 
 #define SHARE_MAX	KIB(64)		/* classes up to that size */
-#define SHARE_ALLOCS	128u
+#define SHARE_ALLOCS	512u
 #define SHARE_SLABS	8u
 #define BORROW_MIN	KIB(4)
 #define BORROW_STEPS	2u
