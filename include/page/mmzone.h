@@ -31,6 +31,7 @@ struct zone {
 	u64 reported_pages;		/* free and not resident, part of free_pages */
 	u64 watermark[NR_WMARK];	/* pages of free resident memory */
 	u32 free_orders[MIGRATE_TYPES];	/* a bit set: there are free blocks of that order */
+	u32 resident_orders[MIGRATE_TYPES];	/* of which some are resident */
 	struct free_area free_area[NR_PAGE_ORDERS];
 };
 

@@ -51,7 +51,7 @@
 /* What all chains may hold beyond the least: so many bytes, and that share of the pages in use. */
 #define CHAIN_EXTRA_BYTES MIB(1)
 #define SHEAF_GROWN_BYTES MIB(1)	/* of a sheaf that has grown, at most; or what it was */
-#define CHAIN_SHARE	16
+#define CHAIN_SHARE	32
 #define SWING_MS	20u		/* a class that goes up and down less often has no use for it */
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 

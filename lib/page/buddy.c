@@ -12,7 +12,8 @@
  * Invariants. A free block's first page has PG_buddy, its order, its list's migrate type; no two free buddies of the
  * same order exist (they would have merged; but see reported below); free_pages and reported_pages are the sums;
  * list->reported is where the reported ones begin; free_orders[type] has a bit for every order of which the type's list
- * is not empty.
+ * is not empty, resident_orders[type] for those whose list has a resident block: a larger one is split before a reported one
+ * of the right size is taken.
  *
  * Numbers that are no power of two. A block is cut to any number of pages at once: what is left of it behind them falls
  * into aligned blocks whose buddies are not free. A range is freed from both its ends inwards, order by order: at
@@ -83,6 +84,7 @@ static void add_to_free_list(struct zone *zone, pfn_t pfn, unsigned order, enum 
 		page->next = list->head;
 		*(list->head ? &pfn_to_page(list->head)->prev : &list->tail) = pfn;
 		list->head = pfn;
+		zone->resident_orders[mt] |= 1u << order;
 	}
 	list->nr++;
 	zone->free_orders[mt] |= 1u << order;
@@ -99,6 +101,8 @@ void __del_from_free_list(struct zone *zone, pfn_t pfn)
 		list->reported = page->next;
 	*(page->prev ? &pfn_to_page(page->prev)->next : &list->head) = page->next;
 	*(page->next ? &pfn_to_page(page->next)->prev : &list->tail) = page->prev;
+	if (list->head == list->reported)
+		zone->resident_orders[page->migratetype] &= ~(1u << page->order);
 	if (--list->nr == 0)
 		zone->free_orders[page->migratetype] &= ~(1u << page->order);
 	zone->free_pages -= 1u << page->order;
@@ -168,8 +172,10 @@ static pfn_t rmqueue_fallback(struct zone *zone, u32 nr, unsigned order, enum mi
 
 pfn_t __rmqueue_exact(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, bool *reported)
 {
-	u32 orders = zone->free_orders[mt] >> order;
+	u32 orders = zone->resident_orders[mt] >> order;
 
+	if (!orders)
+		orders = zone->free_orders[mt] >> order;
 	if (unlikely(!orders))
 		return rmqueue_fallback(zone, nr, order, mt, reported);
 	order += (unsigned)__builtin_ctz(orders);
@@ -305,6 +311,7 @@ __cold void buddy_validate(struct zone *zone)
 			}
 			BUG_ON(list->tail != prev || nr != list->nr || list->reported != first_reported);
 			BUG_ON(!nr != !(zone->free_orders[mt] >> o & 1));
+			BUG_ON((list->head == list->reported) != !(zone->resident_orders[mt] >> o & 1));
 		}
 	}
 	BUG_ON(free != zone->free_pages || reported != zone->reported_pages);
