@@ -70,7 +70,8 @@ bool shrink_slice(struct scan_control *sc);
 /* What every shrinker can reap, caches too or not. True if there was anything. */
 bool reap_all(bool caches);
 /*
- * Called without locks before a zone grows: caches are reaped, at a small share of the time. True if there was anything.
+ * Called without locks before a zone grows: caches are reaped, at a small share of the time; who comes while another does it
+ * waits for that. True if there was anything.
  */
 bool reap_before_growth(void);
 /*
@@ -91,8 +92,8 @@ size_t reclaimable_bytes(void);
 
 /*
  * Called without locks after pages that were not resident were allocated. At a new peak of residence the program pays with
- * what lies free in the wrong places: CPUs' caches are taken back whenever the peak has grown by an eighth, and free
- * blocks are reported until a sixteenth is left.
+ * what lies free in the wrong places: CPUs' caches are taken back whenever the peak has grown by an eighth, their page lists
+ * each time, and free blocks are reported until a sixteenth is left.
  */
 void balance_growth(void);
 

@@ -36,10 +36,10 @@ static int percpu_online_one(unsigned cpu)
 {
 	int ret = vm_protect(percpu_at(cpu, 0), PERCPU_SIZE, PROT_READ | PROT_WRITE);
 
-	if (cpu != 0)	/* two areas are as large as a huge page, of which khugepaged needs but one page to make one */
-		thp_advise_metadata();
 	if (ret)
 		return ret;
+	if (cpu != 0)	/* two areas are as large as a huge page, of which khugepaged needs but one page to make one */
+		thp_advise_metadata();
 	pcpu_of(cpu)->cpu = cpu;
 	ret = percpu_prepare ? percpu_prepare(cpu) : 0;
 	if (ret)

@@ -25,10 +25,9 @@ trap 'rm -rf "$dir"' EXIT
 # Without debugging information: valgrind needs none here, and 3.19 gives up on clang's.
 objcopy --strip-debug "$LIBKMM" "$dir/libkmm.so" && objcopy --strip-debug "$program" "$dir/icount" || exit 1
 
-# No clock, no second thread and no setting of the machine's shall have a say: nothing decays, kmmd does not run, no
-# huge page is asked for or kept off.
+# No clock and no second thread shall have a say: nothing decays, kmmd does not run.
 for mode in auto lock; do
-	env KMM_PERCPU=$mode KMM_KTHREAD=0 KMM_DECAY_MS=86400000 KMM_THP=never LD_PRELOAD="$dir/libkmm.so" \
+	env KMM_PERCPU=$mode KMM_KTHREAD=0 KMM_DECAY_MS=86400000 LD_PRELOAD="$dir/libkmm.so" \
 		valgrind --tool=callgrind --callgrind-out-file="$dir/$mode.out" --combine-dumps=yes --dump-instr=yes --dump-line=no \
 		--compress-strings=no --compress-pos=no --toggle-collect=malloc --toggle-collect=free \
 		"$dir/icount" >"$dir/$mode.log" 2>&1
