@@ -22,7 +22,7 @@ u64 os_address_space_limit(void);	/* RLIMIT_AS soft limit in bytes, U64 max when
 
 /* Reserves address space anywhere; prot is PROT_NONE or PROT_READ. */
 void *vm_reserve(size_t size, int prot);
-/* Fresh zeroed private memory, readable and writable, anywhere. */
+/* Fresh zeroed private memory, readable and writable, anywhere, and never in huge pages: for tables of which little is used. */
 void *vm_map(size_t size);
 /* The same exactly at addr: 0, -EEXIST where something is mapped already (it stays), or -ENOMEM. */
 int vm_map_at(void *addr, size_t size);

@@ -118,18 +118,14 @@ static int map_work_areas(void)
 {
 	size_t size = (MESH_BATCH + 1) * SLAB_BYTES_MAX;
 
-	if (!mesh.scratch) {
+	if (!mesh.scratch)
 		mesh.scratch = vm_map(size);
-		if (mesh.scratch)
-			vm_advise(mesh.scratch, size, MADV_NOHUGEPAGE);
-	}
 	mesh.canary = vm_map(os_page_size);	/* a new one: the parent's tells the parent something */
 	if (mesh_groups_alloc() || !mesh.scratch || !mesh.canary)
 		return -ENOMEM;
 	vm_dontneed(mesh.scratch, size);
 	mesh.staging = mesh.scratch + MESH_BATCH * SLAB_BYTES_MAX;
 	vm_unlock(mesh.scratch, size);
-	vm_advise(mesh.canary, os_page_size, MADV_NOHUGEPAGE);
 	vm_advise(mesh.canary, os_page_size, MADV_UNMERGEABLE);
 	return vm_lock(mesh.canary, os_page_size);
 }

@@ -100,7 +100,11 @@ __resident void *vm_reserve(size_t size, int prot)
 
 void *vm_map(size_t size)
 {
-	return sys_mmap(size, PROT_READ | PROT_WRITE, 0);
+	void *p = sys_mmap(size, PROT_READ | PROT_WRITE, 0);
+
+	if (p)
+		vm_advise(p, size, MADV_NOHUGEPAGE);
+	return p;
 }
 
 int vm_map_at(void *addr, size_t size)

@@ -180,11 +180,7 @@ static size_t nr_looks(void)
 
 static void *map_table(size_t size)
 {
-	void *table = vm_map(ALIGN(size, os_page_size));
-
-	if (table)
-		vm_advise(table, ALIGN(size, os_page_size), MADV_NOHUGEPAGE);
-	return table;
+	return vm_map(ALIGN(size, os_page_size));
 }
 
 static bool khugepaged_open(void)
