@@ -57,10 +57,11 @@ static __always_inline void *kmm_malloc_internal(size_t n)
  */
 static __always_inline void kmm_free_internal(void *p)
 {
-	u64 off = (u64)((uintptr_t)p - direct_map.start);
+	u64 off = (uintptr_t)p;
 
+	hot_sub(off, direct_map, start);
 	off = off >> 4 | off << 60;
-	if (likely(off < direct_map.limit16) && likely(this_cpu_push(direct_map.map[off >> (PAGE_SHIFT - 4)], p)))
+	if (likely(hot_below(off, direct_map, limit16)) && likely(this_cpu_push(hot_load(direct_map, map), off >> (PAGE_SHIFT - 4), p)))
 		return;
 	free_slowpath(p, __builtin_return_address(0));
 }

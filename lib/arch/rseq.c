@@ -179,7 +179,7 @@ __rare void *percpu_pop(unsigned slot)
 
 __rare bool percpu_push(map_entry_t e, void *obj)
 {
-	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_push(e, obj) : lock_push(e, obj);
+	return percpu_mode == PERCPU_MODE_RSEQ ? rseq_push(&e, 0, obj) : lock_push(e, obj);
 }
 
 void **percpu_exchange(unsigned cpu, unsigned slot, void **new_top)

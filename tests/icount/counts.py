@@ -21,12 +21,12 @@ CLASSES = 96
 # Instructions a call, up to a size: malloc and free of a pair, malloc of a fill, free of a drain.
 CEILINGS = [
     # size          rseq               the lock mode
-    (256, (20, 29, 96, 102), (210, 240, 300, 320)),
-    (1 << 10, (20, 29, 118, 127), (210, 240, 327, 365)),
-    (4 << 10, (34, 29, 390, 322), (235, 240, 690, 665)),
-    (16 << 10, (34, 29, 945, 857), (235, 240, 1430, 1530)),
-    (64 << 10, (34, 29, 1778, 1427), (235, 240, 2330, 2160)),
-    (256 << 10, (34, 29, 2448, 1782), (235, 240, 3110, 3035)),
+    (256, (20, 26, 96, 102), (210, 240, 300, 320)),
+    (1 << 10, (20, 26, 118, 127), (210, 240, 327, 365)),
+    (4 << 10, (34, 26, 390, 322), (235, 240, 690, 665)),
+    (16 << 10, (34, 26, 945, 857), (235, 240, 1430, 1530)),
+    (64 << 10, (34, 26, 1778, 1427), (235, 240, 2330, 2160)),
+    (256 << 10, (34, 26, 2448, 1782), (235, 240, 3110, 3035)),
 ]
 FLOOR_MALLOC, FLOOR_FREE = 12, 16  # no way through either is shorter
 
@@ -100,7 +100,8 @@ def check_sections(sections, parts, rseq):
         for function in "malloc", "free":
             entered = sum(part.addresses[function, start] for start, _ in sections)
             committed = sum(part.addresses[function, end] for _, end in sections)
-            expect(entered == part.calls, f"{size}: {function} entered {entered} sections in {part.calls} calls")
+            at_most = part.calls if rseq or function == "malloc" else 2 * part.calls  # a second one: at home elsewhere
+            expect(part.calls <= entered <= at_most, f"{size}: {function} entered {entered} sections in {part.calls} calls")
             expect(committed == (part.calls if rseq else 0), f"{size}: {function} committed {committed} in {part.calls} calls")
         ran = {f for f, cost in part.functions.items() if cost}
         if rseq:

@@ -141,7 +141,7 @@ static inline void kfree(void *p)
 
 	if (virt_addr_valid(p) && ((uintptr_t)p & 15) == 0) {
 		e = map_entry(virt_to_pfn(p));
-		if (this_cpu_push(e, p))
+		if (this_cpu_push(&e, 0, p))
 			return;
 	}
 	if (!kfree_slowpath(p))

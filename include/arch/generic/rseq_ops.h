@@ -6,15 +6,20 @@
 #error "include arch/percpu_ops.h"
 #endif
 
+#define hot_sub(x, s, field)   ((void)((x) -= (s).field))
+#define hot_load(s, field)     ((s).field)
+#define hot_below(x, s, field) ((x) < (s).field)
+
 static __always_inline void *rseq_pop(unsigned long slot)
 {
 	(void)slot;
 	return NULL;
 }
 
-static __always_inline bool rseq_push(map_entry_t e, void *obj)
+static __always_inline bool rseq_push(const map_entry_t *map, size_t pfn, void *obj)
 {
-	(void)e;
+	(void)map;
+	(void)pfn;
 	(void)obj;
 	return false;
 }

@@ -3,7 +3,7 @@
  * rseq_chain.h - the critical sections on a slot as a stack of sheaves for x86-64.
  *
  * They are not inlined: lib/arch/rseq.c has the only bodies. What they leave to the caller is stored before the
- * commit; when nothing is committed it means nothing. Labels as in rseq_ops.h, 5 to 7 inside a section.
+ * commit; when nothing is committed it means nothing. Labels as in rseq_section.h, 5 to 7 inside a section.
  */
 #ifndef KMM_ARCH_PERCPU_CHAIN_H
 #error "include arch/percpu_chain.h"

@@ -1,43 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * rseq_ops.h - the critical sections of percpu_ops.h for x86-64.
- *
- * Labels: 3 the descriptor, 1 start, 2 behind the commit, 4 abort handler. The word before the abort handler is the
- * signature that glibc registered with. A jump out of a section leaves rseq_cs set: the kernel looks at it only while
- * the instruction pointer is inside. Only rseq_cs is ever written.
  */
 #ifndef KMM_PERCPU_OPS_INNER
 #error "include arch/percpu_ops.h"
 #endif
 
-/* Addressed relative to the instruction pointer: no register and no instruction for the address. */
-#define HOT(field) "percpu_hot+%c[" #field "](%%rip)"
-
-#define RSEQ_BEGIN                                                             \
-	".pushsection __rseq_cs, \"aw\"\n\t.balign 32\n"                       \
-	"3:\t.long 0, 0\n\t"                                                   \
-	".quad 1f, (2f - 1f), 4f\n\t.popsection\n\t"                           \
-	"movq " HOT(cs) ", %%rdx\n\t"                                          \
-	"leaq 3b(%%rip), %%rcx\n\t"                                            \
-	"movq %%rcx, %%fs:(%%rdx)\n\t"                                         \
-	"movq " HOT(cpu) ", %%rcx\n"                                           \
-	"1:\n\t"                                                               \
-	"movzwl %%fs:(%%rcx), %%ecx\n\t"
-
-#define RSEQ_END                                                               \
-	"2:\n\t"                                                               \
-	".pushsection __rseq_failure, \"ax\"\n\t"                              \
-	".byte 0x0f, 0xb9, 0x3d\n\t"	/* ud1, so that the signature is no code */ \
-	".long 0x53053053\n"                                                   \
-	"4:\tjmp %l[slow]\n\t.popsection\n\t"
-
-/* No bounds and no "is it there?": every index that the kernel may write leads somewhere (percpu_ops.h). */
-#define RSEQ_AREA                                                              \
-	"movq " HOT(areas) ", %%rdx\n\t"                                       \
-	"movq (%%rdx,%%rcx,8), %%rcx\n\t"
-
-#define HOT_INPUT(name, field) [name] "i"(offsetof(struct percpu_hot, field))
-#define RSEQ_INPUTS HOT_INPUT(cs, cs_offset), HOT_INPUT(cpu, cpu_offset), HOT_INPUT(areas, areas), HOT_INPUT(stop, stop_top)
+#include "arch/x86_64/rseq_section.h"
 
 /*
  * What a section that failed returns. GCC 12.2 merges `return old` and `return NULL` behind an asm goto into one return
@@ -76,33 +45,57 @@ slow:
 	return rseq_failed();
 }
 
-static __always_inline bool rseq_push(map_entry_t e, void *obj)
-{
-	unsigned long slot = e & MAP_SLOT_MASK, entry = e;
+#define RSEQ_PUSH(disp)                                                        \
+	RSEQ_AREA                                                              \
+	"movq " disp "(%%rcx,%[slot],8), %%rdx\n\t"                            \
+	"testl $511, %%edx\n\t"                                                \
+	"jz %l[slow]\n\t"                                                      \
+	"cmpq %[obj], -8(%%rdx)\n\t"                                           \
+	"je %l[slow]\n\t"                                                      \
+	"movq %[obj], (%%rdx)\n\t"                                             \
+	"addq $8, %%rdx\n\t"                                                   \
+	"movq %%rdx, " disp "(%%rcx,%[slot],8)\n"                               \
+	RSEQ_END
 
+static __always_inline bool rseq_push_remote(unsigned long slot, void *obj)
+{
 	__asm__ __volatile__ goto(
 		RSEQ_BEGIN
-		"shrl %[home_shift], %k[entry]\n\t"
-		"cmpl %%ecx, %k[entry]\n\t"
-		"je 5f\n\t"		/* a branch: speculation runs ahead of the entry's load (a cmov waits for it) */
-		"addq %[remote], %[slot]\n5:\t"	/* the bit is clear: an addition is an or */
-		RSEQ_AREA
-		"movq (%%rcx,%[slot],8), %%rdx\n\t"
-		"testl $511, %%edx\n\t"
-		"jz %l[slow]\n\t"
-		"cmpq %[obj], -8(%%rdx)\n\t"
-		"je %l[slow]\n\t"
-		"movq %[obj], (%%rdx)\n\t"
-		"addq $8, %%rdx\n\t"
-		"movq %%rdx, (%%rcx,%[slot],8)\n"
-		RSEQ_END
-		: [slot] "+&r"(slot), [entry] "+&r"(entry)
-		: RSEQ_INPUTS, [obj] "r"(obj), [home_shift] "i"(MAP_HOME_SHIFT), [remote] "i"(SLOT_REMOTE)
+		RSEQ_PUSH("%c[remote]")
+		:
+		: RSEQ_INPUTS, [slot] "r"(slot), [obj] "r"(obj), [remote] "i"(SLOT_REMOTE * sizeof(void *))
 		: "rcx", "rdx", "memory", "cc"
 		: slow);
 	return true;
 slow:
 	return false;
+}
+
+/*
+ * The entry is read where it stands, slot and home by themselves. A branch for the home: speculation runs ahead of its
+ * load (a cmov waits for it); and what is at home here jumps nowhere. Elsewhere a section of its own begins: whoever has
+ * come home between the two puts the object among those that are not, which send_home() sorts out.
+ */
+_Static_assert(MAP_SLOT_MASK == UINT16_MAX && MAP_HOME_SHIFT == 16, "an entry is two words: slot, home");
+
+static __always_inline bool rseq_push(const map_entry_t *map, size_t pfn, void *obj)
+{
+	unsigned long slot = map[pfn] & MAP_SLOT_MASK;
+
+	__asm__ __volatile__ goto(
+		RSEQ_BEGIN
+		"cmpw %%cx, 2(%[map],%[pfn],4)\n\t"
+		"jne %l[remote]\n\t"
+		RSEQ_PUSH("")
+		:
+		: RSEQ_INPUTS, [slot] "r"(slot), [map] "r"(map), [pfn] "r"(pfn), [obj] "r"(obj)
+		: "rcx", "rdx", "memory", "cc"
+		: slow, remote);
+	return true;
+slow:
+	return false;
+remote:
+	return rseq_push_remote(slot, obj);
 }
 
 static inline void **rseq_exchange(unsigned cpu, unsigned slot, void **new_top)

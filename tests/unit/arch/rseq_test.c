@@ -22,7 +22,7 @@ Test(percpu_mode, lock_when_asked_for)
 	cr_assert_not(percpu_uses_mm_cid());
 	fill_areas();
 	cr_assert_null(this_cpu_pop(STORM_CLASS), "the fast path is slow");
-	cr_assert_not(this_cpu_push(make_map_entry(STORM_CLASS, 0, 0), obj_of(1)));
+	cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(STORM_CLASS, 0, 0) }, 0, obj_of(1)));
 	cr_assert_not_null(percpu_pop(STORM_CLASS), "the slow path serves");
 }
 
@@ -32,7 +32,7 @@ Test(percpu_mode, slow_before_boot)
 	cr_assert_null(this_cpu_pop(0), "malloc knows no other class yet, and free no address");
 	percpu_mode_init(PERCPU_AUTO, sheaf_full_top(&stop_sheaf));
 	cr_assert_null(this_cpu_pop(1));
-	cr_assert_not(this_cpu_push(make_map_entry(1, 0, 0), obj_of(1)));
+	cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(1, 0, 0) }, 0, obj_of(1)));
 }
 
 /* Runs fn until the thread stayed on one area from before to after. */
@@ -74,7 +74,7 @@ static bool push_retry(map_entry_t e, void *obj)
 	bool done = false;
 
 	for (int i = 0; i < 100 && !done; i++)
-		done = rseq_push(e, obj);
+		done = rseq_push(&e, 0, obj);
 	return done;
 }
 
@@ -157,7 +157,7 @@ Test(rseq, exchange_respects_stop_and_other_cpus)
 	for (int i = 0; i < 100; i++) {
 		cr_assert_null(rseq_exchange(cpu, STORM_CLASS, top), "the stop sheaf stays");
 		cr_assert_null(rseq_pop(STORM_CLASS));
-		cr_assert_not(rseq_push(make_map_entry(STORM_CLASS, 0, cpu), obj_of(1)));
+		cr_assert_not(rseq_push(&(map_entry_t){ make_map_entry(STORM_CLASS, 0, cpu) }, 0, obj_of(1)));
 	}
 	cr_assert_eq(*percpu_slot(cpu, STORM_CLASS), sheaf_full_top(&stop_sheaf));
 	for (unsigned i = 0; i < SHEAF_SLOTS; i++)
@@ -170,15 +170,15 @@ Test(rseq, area_not_online)
 	fill_areas();
 	percpu_freeze();
 	cr_assert_null(this_cpu_pop(STORM_CLASS));
-	cr_assert_not(this_cpu_push(make_map_entry(STORM_CLASS, 0, 0), obj_of(1)));
+	cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(STORM_CLASS, 0, 0) }, 0, obj_of(1)));
 	cr_assert_null(rseq_exchange(0, STORM_CLASS, empty_top()));
 	cr_assert_null(percpu_get_empty());
 	cr_assert_not(percpu_put_empty(&storm_sheaves[0]), "there is no room where nothing is");
 	cr_assert_eq(percpu_enable_colour(3, memblock_alloc), 0);
 	for (unsigned slot = 1; slot < SLOT_REMOTE; slot += slot == 125 ? 2 : 1) {
 		cr_assert_null(this_cpu_pop(slot | 3u << MAP_COLOUR_SHIFT));
-		cr_assert_not(this_cpu_push(make_map_entry(slot, 3, 0), obj_of(1)));
-		cr_assert_not(this_cpu_push(make_map_entry(slot, 0, 7), obj_of(1)));
+		cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(slot, 3, 0) }, 0, obj_of(1)));
+		cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(slot, 0, 7) }, 0, obj_of(1)));
 	}
 	percpu_thaw();
 	void *obj = NULL;

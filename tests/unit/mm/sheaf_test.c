@@ -68,7 +68,7 @@ Test(sheaf, slots_of_a_new_area)
 			cr_assert_eq(*percpu_slot(0, slot), sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf), "slot %u", slot);
 	}
 	cr_assert_null(this_cpu_pop(CLS));
-	cr_assert_not(this_cpu_push(make_map_entry(CLS, 0, 0), (void *)16));
+	cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(CLS, 0, 0) }, 0, (void *)16));
 }
 
 /* The last word of the boot sheaf is what a push compares with and a pop looks at. */
