@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* mesh_scan_test.c - the budget of mappings: what is left to the program, which slabs get them, and what if there are none. */
+#include "../lock_holds.h"
 #include "mesh_objects.h"
 
 #include "os/procfs.h"
@@ -167,3 +168,28 @@ Test(mesh_scan, lost_slabs_come_back)
 	cr_assert_eq(global_vm_event(VM_slab_alloc), global_vm_event(VM_slab_free));
 	slab_validate_all();
 }
+
+#if KMM_DEBUG >= 1
+/* Whole passes hold no lock longer than reclaim may. Interrupts count: best of some. */
+Test(mesh_scan, locks_are_held_shortly)
+{
+	unsigned cls = kmalloc_class(256);
+	u64 longest = UINT64_MAX, slabs;
+
+	need_backend();
+	for (u64 seed = 50; seed < 55 && longest > HELD_MAX_NS; seed++) {
+		take(cls, 60000);
+		thin_out(cls, 10, seed);
+		kmem_cache_shrink_all();
+		slabs = global_vm_event(VM_mesh_slab);
+		lock_holds_begin();
+		compact_all();
+		longest = min(longest, lock_holds_end());
+		cr_assert_gt(global_vm_event(VM_mesh_slab), slabs + 500);
+		cr_assert_eq(count_wrong(cls), 0u);
+		give_all(cls);
+	}
+	cr_assert_gt(longest, 0u, "measured");
+	cr_assert_leq(longest, HELD_MAX_NS, "%llu ns", (unsigned long long)longest);
+}
+#endif

@@ -2,7 +2,7 @@
 /* slab_reclaim_test.c - what nobody uses goes home out of slots, barns and slabs, what somebody uses stays. */
 #include "../../../lib/mm/internal.h"
 
-#include "../boot.h"
+#include "../lock_holds.h"
 #include "mm/gate.h"
 #include "page/vmstat.h"
 
@@ -300,14 +300,11 @@ Test(slab_reclaim, a_walk_comes_to_an_end)
 }
 
 #if KMM_DEBUG >= 1
-#define HELD_MAX_NS 50000u
-
 /* What one heap full of everything costs whoever gives it back: the longest that an allocation had to wait for a lock. */
 static u64 longest_hold_of_a_round(u64 *r)
 {
 	enum { NR = 60000, AREAS = 20 };
 	static void *p[NR], *area[AREAS];
-	u64 longest = 0;
 
 	for (unsigned i = 0; i < NR; i++)
 		p[i] = kmalloc(16u << rng_below(r, 9));
@@ -321,14 +318,10 @@ static u64 longest_hold_of_a_round(u64 *r)
 			kfree(p[i]);
 	for (unsigned i = 0; i < AREAS; i++)
 		kfree(area[i]);
-	memset(lockdep_longest_ns, 0, sizeof(lockdep_longest_ns));
-	lockdep_time_this_thread(true);
+	lock_holds_begin();
 	for (unsigned i = 0; i < 30 && passes_for(100) != NEVER_MS; i++)
 		;
-	lockdep_time_this_thread(false);
-	for (unsigned c = LOCK_percpu_area; c < NR_LOCK_CLASSES; c++)
-		longest = max(longest, lockdep_longest_ns[c]);
-	return longest;
+	return lock_holds_end();
 }
 
 /* Background reclaim never holds a lock that an allocation waits for longer than 50 us. Interrupts count: best of some. */
