@@ -7,6 +7,7 @@
 
 u64 os_clock_ms(void);			/* CLOCK_MONOTONIC_COARSE in ms: no system call, steps of up to 10 ms */
 u64 os_clock_ns(void);			/* CLOCK_MONOTONIC in ns */
+u64 os_thread_cpu_ns(int tid);		/* CPU time of a thread of this process, 0: the calling one; 0 if there is none */
 int os_gettid(void);
 int os_getpid(void);
 void os_yield(void);

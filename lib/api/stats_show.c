@@ -82,6 +82,7 @@ static void show_layout(struct seq_file *m)
 	seq_u64(m, "PerCpuAreasMax", max_percpu_areas, NULL);
 	seq_str(m, "Topology", topology_loaded() ? "hwloc" : "one domain");
 	seq_str(m, "Kmmd", kmmd_running() ? "running" : "not started");
+	seq_u64(m, "KmmdCpuMs", kmmd_cpu_ns() / 1000000u, NULL);
 	seq_kb(m, "PageSize", PAGE_SIZE);
 	seq_kb(m, "OsPageSize", os_page_size);
 	seq_kb(m, "Ram", os_ram_bytes());

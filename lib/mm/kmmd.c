@@ -83,6 +83,7 @@ static u32 *main_tid;			/* cleared by the kernel when the main thread ends; NULL
 static u32 kmmd_seq;			/* changes when somebody wakes kmmd */
 static bool kmmd_asleep;		/* for good, or about to be */
 static bool kmmd_loaded;		/* or tried to */
+static u64 kmmd_spent_ns;		/* CPU time of kmmds that have ended */
 
 static bool set_state(enum kmmd_state from, enum kmmd_state to)
 {
@@ -103,6 +104,13 @@ bool kmmd_running(void)
 	u32 state = smp_load_acquire(&kmmd_state);
 
 	return state == KMMD_STARTING || state == KMMD_RUNNING;
+}
+
+u64 kmmd_cpu_ns(void)
+{
+	u64 now = READ_ONCE(kswapd_running) ? os_thread_cpu_ns(kswapd_tid) : 0;
+
+	return READ_ONCE(kmmd_spent_ns) + now;
 }
 
 /* --- whose call is it? -------------------------------------------------------------------------------- */
@@ -342,6 +350,7 @@ static void *kmmd(void *arg)
 	WRITE_ONCE(kswapd_running, false);
 	kcompactd_exit();
 	vmpressure_forget();
+	WRITE_ONCE(kmmd_spent_ns, kmmd_spent_ns + os_thread_cpu_ns(0));
 	if (stop())
 		__atomic_store_n(&kmmd_state, KMMD_OFF, __ATOMIC_RELEASE);
 	set_state(KMMD_RUNNING, KMMD_IDLE);
@@ -456,6 +465,7 @@ void kmmd_reset_child(void)
 	WRITE_ONCE(kmmd_state, KMMD_IDLE);
 	kmmd_asleep = kmmd_loaded = false;
 	kswapd_running = false;
+	kmmd_spent_ns = 0;
 	kcompactd_exit();
 	vmpressure_forget();
 	next_look_ms = 0;

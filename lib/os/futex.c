@@ -82,14 +82,6 @@ static __thread bool timed __initial_exec;
 static __thread u64 held_since_ns[NR_LOCK_CLASSES] __initial_exec;
 u64 lockdep_longest_ns[NR_LOCK_CLASSES];
 
-static u64 thread_cpu_ns(void)
-{
-	struct timespec ts = { 0 };
-
-	raw_syscall2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, (long)&ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
 void lockdep_time_this_thread(bool on)
 {
 	timed = on;
@@ -101,7 +93,7 @@ void lockdep_acquire(enum lock_class c, bool trylock)
 		if (held_locks[higher])
 			__bug(__FILE__, __LINE__, "lock order of lockclass.def violated");
 	if (held_locks[c]++ == 0 && unlikely(timed))
-		held_since_ns[c] = thread_cpu_ns();
+		held_since_ns[c] = os_thread_cpu_ns(0);
 }
 
 void lockdep_release(enum lock_class c)
@@ -109,7 +101,7 @@ void lockdep_release(enum lock_class c)
 	if (!held_locks[c])
 		__bug(__FILE__, __LINE__, "unlock of a lock that this thread does not hold");
 	if (--held_locks[c] == 0 && unlikely(timed))
-		lockdep_longest_ns[c] = max(lockdep_longest_ns[c], thread_cpu_ns() - held_since_ns[c]);
+		lockdep_longest_ns[c] = max(lockdep_longest_ns[c], os_thread_cpu_ns(0) - held_since_ns[c]);
 }
 
 bool lockdep_is_held(enum lock_class c)

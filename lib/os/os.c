@@ -34,6 +34,16 @@ __resident u64 os_clock_ns(void)
 	return clock_read(CLOCK_MONOTONIC);
 }
 
+#define THREAD_CLOCK 6	/* CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED */
+
+u64 os_thread_cpu_ns(int tid)
+{
+	struct timespec ts = { 0 };
+
+	raw_syscall2(SYS_clock_gettime, (long)(clockid_t)(~(unsigned)tid << 3 | THREAD_CLOCK), (long)&ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
 __resident int os_gettid(void)
 {
 	return (int)raw_syscall0(SYS_gettid);

@@ -322,6 +322,8 @@ Test(kmmd, wakes_and_sleeps_again)
 		cr_assert_geq(global_vm_event(VM_kswapd_pass), passes + 3);
 		cr_assert_leq(global_vm_event(VM_kswapd_pass), passes + 30);
 	}
+	cr_assert_gt(kmmd_cpu_ns(), 0u);
+	cr_assert_lt(kmmd_cpu_ns(), 1000000000u, "it sleeps most of the time");
 }
 
 /* With its lock taken from it, kmmd can be looked at. */

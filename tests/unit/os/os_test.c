@@ -56,12 +56,16 @@ Test(os, threads)
 	cr_assert(os_thread_alive(tid));
 	cr_assert_eq(os_thread_comm(tid, comm), 0);
 	cr_assert_str_eq(comm, "fifteen letters");
+	while (os_thread_cpu_ns(tid) < 1000000 || os_thread_cpu_ns(0) < 1000000)
+		os_yield();
+	cr_assert_lt(os_thread_cpu_ns(tid), 20000000000ull);
 	__atomic_store_n(&leave, true, __ATOMIC_RELEASE);
 	pthread_join(t, NULL);
 	while (os_thread_alive(tid))	/* join returns a moment before the kernel forgets it */
 		os_yield();
 	cr_assert_lt(os_thread_comm(tid, comm), 0);
 	cr_assert_str_eq(comm, "");
+	cr_assert_eq(os_thread_cpu_ns(tid), 0u);
 	cr_assert_not(os_thread_alive(1), "a process that is not ours");
 }
 
