@@ -11,11 +11,11 @@
  *         than a CPU may keep. An empty sheaf's place is taken by those of the next two classes: a quarter too large at
  *         most, which is address space rather than memory, since nobody touches it.
  *
- * When a class has earned slabs of its own. When it wants more than SHARE_ALLOCS objects a tick of the coarse clock, since each
+ * When a class has earned slabs of its own. When a CPU wants more than SHARE_ALLOCS objects a tick of the coarse clock, since each
  * costs some 100 instructions; or when the shared class has more than SHARE_SLABS slabs: then objects live long, and what is too
  * large about them would be lost for long.
  *
- * Locks. None. The counts are of all CPUs together and may miss some.
+ * Locks. None. The counts are of a CPU, or no two would leave each other's cache lines alone, and may miss some.
  *
  * What differs from the kernel. SLUB merges caches of nearly the same size for good (slab_common.c, find_mergeable).
  */
@@ -28,13 +28,14 @@
 #define SHARE_MAX	KIB(64)		/* classes up to that size */
 #define SHARE_ALLOCS	512u
 #define SHARE_SLABS	8u
+#define WANTED_ROWS	16u
 #define BORROW_MIN	KIB(4)
 #define BORROW_STEPS	2u
 
-static struct {
-	u32 tick_ms;
-	u16 allocs;			/* since then */
-} shared[NR_KMALLOC_CLASSES];
+/* What a class has wanted on a CPU. Few rows, since most programs run on few CPUs: where there are more, some share one. */
+static struct wanted {
+	struct { u32 tick_ms, allocs; } class[NR_KMALLOC_CLASSES];	/* allocs: since then */
+} __aligned(64) wanted_on[WANTED_ROWS];
 
 /* An object from the CPU's sheaves of the classes (cls, last] of a group. */
 static void *pop_larger(unsigned cls, unsigned last)
@@ -65,15 +66,14 @@ static unsigned share_class(unsigned cls)
 /* Counts what cls wants now. */
 static bool wants_few(unsigned cls)
 {
-	u32 now = (u32)os_clock_ms();
+	struct wanted *w = &wanted_on[any_cpu() % WANTED_ROWS];
+	u32 now = (u32)os_clock_ms(), allocs;
 
 	cls &= MAP_CLASS_MASK;
-	if (READ_ONCE(shared[cls].tick_ms) != now) {
-		WRITE_ONCE(shared[cls].tick_ms, now);
-		WRITE_ONCE(shared[cls].allocs, 0);
-	}
-	WRITE_ONCE(shared[cls].allocs, (u16)(shared[cls].allocs + 1));
-	return shared[cls].allocs <= SHARE_ALLOCS;
+	allocs = READ_ONCE(w->class[cls].tick_ms) == now ? READ_ONCE(w->class[cls].allocs) + 1 : 1;
+	WRITE_ONCE(w->class[cls].tick_ms, now);
+	WRITE_ONCE(w->class[cls].allocs, allocs);
+	return allocs <= SHARE_ALLOCS;
 }
 
 static void *borrow_dear(unsigned cls)
