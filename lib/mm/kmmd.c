@@ -381,8 +381,7 @@ static bool may_be_worth_it(bool *earned)
 		return true;
 	if (nr_tasks() < 2 && !kswapd_heap_is_large())
 		WRITE_ONCE(kmmd_wanted, false);		/* until memory or threads have grown again */
-	else
-		WRITE_ONCE(skip, SLOW_PATHS_SKIPPED);
+	WRITE_ONCE(skip, SLOW_PATHS_SKIPPED);
 	return false;
 }
 

@@ -52,6 +52,8 @@
 #define CHAIN_EXTRA_BYTES MIB(1)
 #define SHEAF_GROWN_BYTES MIB(1)	/* of a sheaf that has grown, at most; or what it was */
 #define CHAIN_SHARE	32
+#define CHAIN_DEAR	KIB(32)		/* from that size on a slab is an object or a few, and made anew for each that the chain lacks */
+#define CHAIN_DEAR_SHARE 4
 #define SWING_MS	20u		/* a class that goes up and down less often has no use for it */
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
@@ -292,12 +294,13 @@ static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 {
 	const struct kmem_cache *s = cache_of(cls);
 	unsigned chain, capacity, capacity_max;
-	u64 bytes, managed, in_use;
+	u64 bytes, managed, in_use, share;
 
 	if (!READ_ONCE(n->overflowed) || !swings_often(n))
 		return;
 	managed = zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages;
 	in_use = (managed - min(managed, nr_free_pages())) << PAGE_SHIFT;
+	share = in_use / (s->size >= CHAIN_DEAR ? CHAIN_DEAR_SHARE : CHAIN_SHARE);
 	capacity_max = clamp(SHEAF_GROWN_BYTES / s->size, (u32)s->sheaf_capacity, SHEAF_MAX_CAPACITY);
 	mutex_lock(&n->lock, LOCK_node);	/* what follows is read under the lock, or threads add up */
 	n->overflowed = false;
@@ -308,7 +311,7 @@ static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 	else
 		chain = min(2 * chain + 1, CHAIN_EXTRA_MAX);
 	bytes = chain_bytes_beyond(s, chain, capacity) - chain_bytes_beyond(s, n->chain_extra, n->capacity_extra);
-	if (__atomic_add_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED) <= CHAIN_EXTRA_BYTES + in_use / CHAIN_SHARE) {
+	if (__atomic_add_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED) <= CHAIN_EXTRA_BYTES + share) {
 		n->chain_extra = (u16)chain;
 		n->capacity_extra = (u8)capacity;
 	} else {
