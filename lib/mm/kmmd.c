@@ -82,6 +82,7 @@ static uintptr_t main_thread;		/* its thread pointer */
 static u32 *main_tid;			/* cleared by the kernel when the main thread ends; NULL: not known */
 static u32 kmmd_seq;			/* changes when somebody wakes kmmd */
 static bool kmmd_asleep;		/* for good, or about to be */
+static u32 skip;			/* slow paths until the next look at how much could go home */
 static bool kmmd_loaded;		/* or tried to */
 static u64 kmmd_spent_ns;		/* CPU time of kmmds that have ended */
 
@@ -97,6 +98,12 @@ __resident void kmmd_note_tasks(u32 nr)
 	if (nr >= 2 && smp_load_acquire(&kmmd_state) == KMMD_IDLE &&
 	    (kmm_params.kthread == KTHREAD_ALWAYS || reclaimable_bytes() >= KSWAPD_WORTH))
 		WRITE_ONCE(kmmd_wanted, true);
+}
+
+void kmmd_want(void)
+{
+	WRITE_ONCE(skip, 0);
+	WRITE_ONCE(kmmd_wanted, true);
 }
 
 bool kmmd_running(void)
@@ -364,25 +371,23 @@ static void count_task(struct task_struct *task, void *arg)
 }
 
 /*
- * The program is large enough to have one more thread, or a second one may be alive. While the heap is large this is
- * asked by every slow path, and so seldom answered.
+ * The program is large enough to have one more thread, or a second one may be alive. How much could go home is dear to
+ * find out, and so seldom asked: slow paths may come by the thousand.
  */
 static bool may_be_worth_it(bool *earned)
 {
-	static u32 skip;
 	u32 left = READ_ONCE(skip);
 
-	if (left != 0) {
-		WRITE_ONCE(skip, left - 1);
-		return false;
-	}
-	*earned = reclaimable_bytes() >= KSWAPD_EARNED || khugepaged_is_worth_a_thread();
-	if (*earned || (nr_tasks() >= 2 && os_clock_ms() >= READ_ONCE(next_look_ms)))
+	*earned = false;
+	if (nr_tasks() >= 2 && os_clock_ms() >= READ_ONCE(next_look_ms))
 		return true;
-	if (nr_tasks() < 2 && !kswapd_heap_is_large())
+	WRITE_ONCE(skip, left ? left - 1 : SLOW_PATHS_SKIPPED);
+	if (left != 0)
+		return false;
+	*earned = reclaimable_bytes() >= KSWAPD_EARNED || khugepaged_is_worth_a_thread();
+	if (!*earned && nr_tasks() < 2 && !kswapd_heap_is_large())
 		WRITE_ONCE(kmmd_wanted, false);		/* until memory or threads have grown again */
-	WRITE_ONCE(skip, SLOW_PATHS_SKIPPED);
-	return false;
+	return *earned;
 }
 
 static bool second_thread_is_alive(void)

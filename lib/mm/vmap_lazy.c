@@ -26,6 +26,7 @@
 #include "base/align.h"
 #include "base/bug.h"
 #include "base/param.h"
+#include "mm/kmmd.h"
 #include "mm/mm_struct.h"
 #include "os/kthread.h"
 #include "os/os.h"
@@ -214,7 +215,7 @@ static void want_kmmd(void)
 	u64 bytes = READ_ONCE(vmap.stat.lazy_bytes);
 
 	if (!READ_ONCE(kswapd_running) && (bytes >= KSWAPD_EARNED || (bytes >= KSWAPD_WORTH && nr_tasks() >= 2)))
-		WRITE_ONCE(kmmd_wanted, true);
+		kmmd_want();
 }
 
 void purge_excess_lazy(void)
