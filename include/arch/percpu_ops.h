@@ -118,12 +118,13 @@ static inline unsigned this_cpu_id(void)
 	return likely(percpu_mode == PERCPU_MODE_RSEQ) ? rseq_cpu_index() : this_core_id();
 }
 
-/* The fast path's: rseq or "slow". The entry is map[pfn], read where it stands. */
+/* The fast path's: rseq or "slow". */
 static __always_inline void *this_cpu_pop(unsigned slot)
 {
 	return rseq_pop(slot);
 }
 
+/* The entry is map[pfn], read where it stands. */
 static __always_inline bool this_cpu_push(const map_entry_t *map, size_t pfn, void *obj)
 {
 	return rseq_push(map, pfn, obj);

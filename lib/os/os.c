@@ -38,10 +38,7 @@ __resident u64 os_clock_ns(void)
 
 u64 os_thread_cpu_ns(int tid)
 {
-	struct timespec ts = { 0 };
-
-	raw_syscall2(SYS_clock_gettime, (long)(clockid_t)(~(unsigned)tid << 3 | THREAD_CLOCK), (long)&ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+	return clock_read((clockid_t)(~(unsigned)tid << 3 | THREAD_CLOCK));
 }
 
 __resident int os_gettid(void)

@@ -178,19 +178,14 @@ static size_t nr_looks(void)
 	return nr_pageblocks() + NR_OUTSIDE;
 }
 
-static void *map_table(size_t size)
-{
-	return vm_map(ALIGN(size, os_page_size));
-}
-
 static bool khugepaged_open(void)
 {
 	if (os_page_size != PAGE_SIZE)
 		return false;
 	if (!k.looks)
-		k.looks = map_table(nr_looks() * sizeof(*k.looks));
+		k.looks = vm_map(nr_looks() * sizeof(*k.looks));
 	if (!huge_states)
-		smp_store_release(&huge_states, (u8 *)map_table(nr_looks()));
+		smp_store_release(&huge_states, (u8 *)vm_map(nr_looks()));
 	k.pagemap = pagemap_open();
 	return k.looks && huge_states && k.pagemap >= 0;
 }
