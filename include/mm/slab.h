@@ -29,7 +29,7 @@ struct kmem_cache_node {
 	u16 chain_extra;	/* full sheaves that the CPU may keep beyond the class's chain_max */
 	u8 capacity_extra;	/* objects that its new sheaves take beyond the class's sheaf_capacity */
 	bool overflowed;	/* since sheaves were last filled from slabs */
-	u32 swung_ms;		/* when that was found the last time */
+	u32 swung_us;		/* when that was found the last time */
 } __aligned(64);
 _Static_assert(sizeof(struct kmem_cache_node) == 64, "a node is one cache line");
 

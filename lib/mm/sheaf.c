@@ -52,9 +52,11 @@
 #define CHAIN_EXTRA_BYTES MIB(1)
 #define SHEAF_GROWN_BYTES MIB(1)	/* of a sheaf that has grown, at most; or what it was */
 #define CHAIN_SHARE	32
-#define CHAIN_DEAR	KIB(32)		/* from that size on a slab is an object or a few, and made anew for each that the chain lacks */
-#define CHAIN_DEAR_SHARE 4
-#define SWING_MS	20u		/* a class that goes up and down less often has no use for it */
+/* From that size on a slab is an object or a few, made anew for each that the chain lacks: dear, where it happens all the time. */
+#define CHAIN_DEAR	KIB(32)
+#define CHAIN_DEAR_SHARE 2
+#define SWING_DEAR_US	250u
+#define SWING_US	20000u		/* a class that goes up and down less often has no use for it */
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
 struct sheaf stop_sheaf, boot_sheaf;
@@ -273,16 +275,18 @@ static u64 chain_bytes_beyond(const struct kmem_cache *s, unsigned chain_extra, 
 	return ((u64)(1u + s->chain_max + chain_extra) * (s->sheaf_capacity + capacity_extra) - least) * s->size;
 }
 
-/* A swing now and then is cheaper than what a longer chain would hold all the time. */
-static bool swings_often(struct kmem_cache_node *n)
+/*
+ * The part of what is in use (one in so many) that chains may hold for a class that went up and down; 0: none, a swing now and
+ * then is cheaper than what a longer chain would hold all the time.
+ */
+static unsigned chain_share(struct kmem_cache_node *n, u32 size)
 {
-	u32 now = (u32)os_clock_ms(), last = READ_ONCE(n->swung_ms);
+	u32 now = (u32)(os_clock_ns() / 1000), since = now - READ_ONCE(n->swung_us);
 
-	WRITE_ONCE(n->swung_ms, now);
-	if (now - last <= SWING_MS)
-		return true;
-	WRITE_ONCE(n->overflowed, false);
-	return false;
+	WRITE_ONCE(n->swung_us, now);
+	if (since > SWING_US)
+		return 0;
+	return size >= CHAIN_DEAR && since <= SWING_DEAR_US ? CHAIN_DEAR_SHARE : CHAIN_SHARE;
 }
 
 /*
@@ -293,14 +297,18 @@ static bool swings_often(struct kmem_cache_node *n)
 static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 {
 	const struct kmem_cache *s = cache_of(cls);
-	unsigned chain, capacity, capacity_max;
-	u64 bytes, managed, in_use, share;
+	unsigned chain, capacity, capacity_max, share;
+	u64 bytes, managed, in_use;
 
-	if (!READ_ONCE(n->overflowed) || !swings_often(n))
+	if (!READ_ONCE(n->overflowed))
 		return;
+	share = chain_share(n, s->size);
+	if (!share) {
+		WRITE_ONCE(n->overflowed, false);
+		return;
+	}
 	managed = zones[ZONE_BRK].managed_pages + zones[ZONE_NORMAL].managed_pages;
 	in_use = (managed - min(managed, nr_free_pages())) << PAGE_SHIFT;
-	share = in_use / (s->size >= CHAIN_DEAR ? CHAIN_DEAR_SHARE : CHAIN_SHARE);
 	capacity_max = clamp(SHEAF_GROWN_BYTES / s->size, (u32)s->sheaf_capacity, SHEAF_MAX_CAPACITY);
 	mutex_lock(&n->lock, LOCK_node);	/* what follows is read under the lock, or threads add up */
 	n->overflowed = false;
@@ -311,7 +319,7 @@ static void consider_longer_chain(struct kmem_cache_node *n, unsigned cls)
 	else
 		chain = min(2 * chain + 1, CHAIN_EXTRA_MAX);
 	bytes = chain_bytes_beyond(s, chain, capacity) - chain_bytes_beyond(s, n->chain_extra, n->capacity_extra);
-	if (__atomic_add_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED) <= CHAIN_EXTRA_BYTES + share) {
+	if (__atomic_add_fetch(&chain_extra_bytes, bytes, __ATOMIC_RELAXED) <= CHAIN_EXTRA_BYTES + in_use / share) {
 		n->chain_extra = (u16)chain;
 		n->capacity_extra = (u8)capacity;
 	} else {
