@@ -9,7 +9,7 @@
  * there is something to compact for the first time. One that cannot work is not tried again; where the setting asked for
  * it by name a line in the log says why.
  *
- * When. A pass a decay time after the last one, while memory is on the move: while slow paths run, reclaim has not yet
+ * When. A pass a decay time after the last one, or FAIL_PAUSE times as long as the last one took if it freed nothing, while memory is on the move: while slow paths run, reclaim has not yet
  * seen everything go home, or the last pass found things too young. In auto mode only where a 64th of the heap,
  * and MIN_GAIN, is to be had; not so where the kernel says that memory is short (vmpressure.c): then passes are eager.
  *
@@ -26,7 +26,8 @@
  * Locks. None: everything belongs to the background thread, but for requests, which are two counters: what is wanted,
  * and what is done. pass: seen = wanted; ...; done = seen, wake.
  *
- * Kernel counterpart. mm/compaction.c: kcompactd, compact_zone, struct compact_control, proactive compaction.
+ * Kernel counterpart. mm/compaction.c: kcompactd, compact_zone, struct compact_control, proactive compaction,
+ * defer_compaction().
  */
 #include "page/compaction.h"
 
@@ -42,6 +43,8 @@
 #define PERIOD_MIN_MS 100u
 #define HEAP_SHARE 64
 #define MIN_GAIN   MIB(1)
+#define FAIL_PAUSE 16u
+#define FAIL_PAUSE_MAX_MS 8000u
 #define WAIT_STEP_MS 100u
 #define WAIT_MAX_MS  30000u
 
@@ -126,11 +129,15 @@ static void refuse_requests(void)
 	end_requests();
 }
 
-static void end_pass(u32 now)
+/* Returns how long to wait for the next, if there is a reason for one. */
+static u32 end_pass(u32 now)
 {
+	u32 pause = pass.nr_freed > 0 ? 0 : min((now - pass.now_ms) * FAIL_PAUSE, FAIL_PAUSE_MAX_MS);
+
 	running = false;
 	changed |= pass.again;
-	due_ms = now + period_ms();
+	pause = max(pause, period_ms());
+	due_ms = now + pause;
 	if (pass.nr_freed > 0) {
 		__atomic_add_fetch(&nr_freed, (u64)pass.nr_freed, __ATOMIC_RELAXED);
 		count_vm_event(VM_compact_success);
@@ -140,11 +147,12 @@ static void end_pass(u32 now)
 		count_vm_event(VM_compact_fail);
 	}
 	end_requests();
+	return pause;
 }
 
 static u32 compact_turn(u32 reclaim_ms, bool may_open, bool (*stop)(void))
 {
-	u32 now = (u32)os_clock_ms();
+	u32 now = (u32)os_clock_ms(), pause;
 	bool asked = READ_ONCE(wanted) != READ_ONCE(done);
 
 	changed |= reclaim_ms != NEVER_MS;
@@ -165,9 +173,9 @@ static u32 compact_turn(u32 reclaim_ms, bool may_open, bool (*stop)(void))
 			return 1;
 		}
 	}
-	end_pass((u32)os_clock_ms());
+	pause = end_pass((u32)os_clock_ms());
 	kswapd_own_events();
-	return READ_ONCE(wanted) != done ? 1 : changed ? period_ms() : NEVER_MS;
+	return READ_ONCE(wanted) != done ? 1 : changed ? pause : NEVER_MS;
 }
 
 u32 kcompactd_run(u32 reclaim_ms, bool may_open, bool (*stop)(void))

@@ -11,6 +11,7 @@ TestSuite(compaction, .init = boot_auto, .timeout = 60);
 
 static int open_result, nr_opened, nr_scans, nr_forgotten;
 static bool wants_again, saw_eager, saw_whole;
+static unsigned slice_us;
 static s64 gain;
 
 static int fake_open(void)
@@ -23,6 +24,7 @@ static bool fake_scan(struct compact_control *cc)
 {
 	saw_eager = cc->eager;
 	saw_whole = cc->whole;
+	usleep(slice_us);
 	if (++nr_scans % 3)
 		return true;
 	cc->nr_freed = gain;
@@ -104,6 +106,24 @@ Test(compaction, what_was_too_young_is_looked_at_again)
 	wants_again = true;
 	cr_assert_eq(run(NEVER_MS), 100u);
 	cr_assert_eq(global_vm_event(VM_compact_fail), 1u, "it freed nothing");
+}
+
+Test(compaction, what_is_long_and_in_vain_is_not_repeated_soon)
+{
+	u32 pause;
+
+	use_fake();
+	wants_again = true;
+	slice_us = 10000;
+	pause = run(NEVER_MS);
+	cr_assert_geq(pause, 300u, "the pass took 30 ms at least, less a step of the clock");
+	usleep(150000);
+	run(NEVER_MS);
+	cr_assert_eq(nr_scans, 3);
+	gain = 4096;
+	usleep((pause + 50) * 1000);
+	cr_assert_eq(run(NEVER_MS), 100u, "it freed something");
+	cr_assert_eq(nr_scans, 6);
 }
 
 Test(compaction, requests_are_served_at_once)
