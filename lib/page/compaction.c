@@ -9,8 +9,9 @@
  * there is something to compact for the first time. One that cannot work is not tried again; where the setting asked for
  * it by name a line in the log says why.
  *
- * When. A pass a decay time after the last one, or FAIL_PAUSE times as long as the last one took if it freed nothing, while memory is on the move: while slow paths run, reclaim has not yet
- * seen everything go home, or the last pass found things too young. In auto mode only where a 64th of the heap,
+ * When. A pass a decay time after the last one, while memory is on the move: while slow paths run, reclaim has not yet
+ * seen everything go home, or the last pass found things too young. After one that freed nothing FAIL_PAUSE times as long as
+ * it took, so that looking in vain does not cost more than a sixteenth of a CPU. In auto mode only where a 64th of the heap,
  * and MIN_GAIN, is to be had; not so where the kernel says that memory is short (vmpressure.c): then passes are eager.
  *
  * Slices. A turn of the background thread lasts TURN_MS; then reclaim has its own. Each slice of a compactor is shorter
@@ -43,7 +44,7 @@
 #define PERIOD_MIN_MS 100u
 #define HEAP_SHARE 64
 #define MIN_GAIN   MIB(1)
-#define FAIL_PAUSE 16u
+#define FAIL_PAUSE 16u			/* times as long as a pass took in vain */
 #define FAIL_PAUSE_MAX_MS 8000u
 #define WAIT_STEP_MS 100u
 #define WAIT_MAX_MS  30000u
@@ -132,11 +133,12 @@ static void refuse_requests(void)
 /* Returns how long to wait for the next, if there is a reason for one. */
 static u32 end_pass(u32 now)
 {
-	u32 pause = pass.nr_freed > 0 ? 0 : min((now - pass.now_ms) * FAIL_PAUSE, FAIL_PAUSE_MAX_MS);
+	u32 pause = period_ms();
 
 	running = false;
 	changed |= pass.again;
-	pause = max(pause, period_ms());
+	if (pass.nr_freed <= 0)
+		pause = max(pause, min((now - pass.now_ms) * FAIL_PAUSE, FAIL_PAUSE_MAX_MS));
 	due_ms = now + pause;
 	if (pass.nr_freed > 0) {
 		__atomic_add_fetch(&nr_freed, (u64)pass.nr_freed, __ATOMIC_RELAXED);
