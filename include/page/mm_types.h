@@ -37,7 +37,7 @@ enum pageflags {
 	PG_slab	    = 1 << 1,	/* first page of a slab (mm/slab.h) */
 	PG_tail	    = 1 << 2,	/* ->head is the first page */
 	PG_large    = 1 << 3,	/* first page of a kmalloc_large() block */
-	PG_reported = 1 << 4,	/* free block: not resident, reads as zeroes */
+	PG_reported = 1 << 4,	/* free block: nothing of it is resident, it reads as zeroes */
 	PG_pcp	    = 1 << 5,	/* first page of a block on a per-CPU page list */
 	PG_isolated = 1 << 6,	/* free block that page reporting has taken off its list */
 	PG_pages    = 1 << 7,	/* first page of a block handed out as pages */
@@ -62,8 +62,11 @@ struct page {
 			u16 home;	/* node whose lock guards this slab */
 		};
 	};
+	union {
+		u16 nr_free;		/* PG_slab */
+		u16 nr_resident;	/* PG_buddy: pages of the block */
+	};
 	/* PG_slab only */
-	u16 nr_free;
 	u16 nr_objects;
 	union {
 		u8 bucket;	/* fullness list it is on, SLAB_UNLISTED if none */

@@ -9,7 +9,7 @@
 #include "page/mm_types.h"
 
 struct free_list {
-	pfn_t head, tail;	/* 0: none. Resident blocks at the head, reported ones at the tail */
+	pfn_t head, tail;	/* 0: none. Those with resident pages at the head, reported ones at the tail */
 	pfn_t reported;		/* the first reported one, 0: none */
 	u32 nr;
 };
@@ -41,19 +41,19 @@ extern const char *const migratetype_names[MIGRATE_TYPES];
 /* --- buddy.c: one zone, caller holds zone->lock ------------------------------------------------------- */
 
 /*
- * nr pages, aligned to 2^order >= nr pages, or 0. Splits larger blocks, falls back to other migrate types. *reported:
- * reads as zeroes.
+ * nr pages, aligned to 2^order >= nr pages, or 0. Splits larger blocks, falls back to other migrate types. *absent: how many
+ * of the pages are not resident and read as zeroes.
  */
-pfn_t __rmqueue_exact(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, bool *reported);
+pfn_t __rmqueue_exact(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, u32 *absent);
 /* A block of exactly order. */
-static inline pfn_t __rmqueue(struct zone *zone, unsigned order, enum migratetype mt, bool *reported)
+static inline pfn_t __rmqueue(struct zone *zone, unsigned order, enum migratetype mt, u32 *absent)
 {
-	return __rmqueue_exact(zone, 1u << order, order, mt, reported);
+	return __rmqueue_exact(zone, 1u << order, order, mt, absent);
 }
 /* Takes a free block off its list. */
 void __del_from_free_list(struct zone *zone, pfn_t pfn);
-/* The same, and frees all but its first 2^order pages again. Kernel: expand(). */
-void __take_block(struct zone *zone, pfn_t pfn, unsigned order);
+/* The same, and frees all but its first 2^order pages again; returns how many of those are resident. Kernel: expand(). */
+u32 __take_block(struct zone *zone, pfn_t pfn, unsigned order);
 /* The resident block that has been on the list longest, 0: none. */
 static inline pfn_t oldest_resident(const struct free_list *list)
 {

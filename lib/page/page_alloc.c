@@ -54,19 +54,19 @@ static bool zone_may_have(const struct zone *zone, unsigned order)
 	return orders >> order;
 }
 
-static pfn_t zone_alloc(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, bool grow, bool *reported)
+static pfn_t zone_alloc(struct zone *zone, u32 nr, unsigned order, enum migratetype mt, bool grow, u32 *absent)
 {
 	u64 present = 0;
 	pfn_t pfn, end = 0;
 
 	mutex_lock(&zone->lock, LOCK_zone);
-	pfn = __rmqueue_exact(zone, nr, order, mt, reported);
+	pfn = __rmqueue_exact(zone, nr, order, mt, absent);
 	if (!pfn && grow) {
 		present = zone->present_pages;
 		/* Twice as much holds an aligned block wherever it begins. */
 		if (online_pages(zone, (2u << order) + (u32)zone->watermark[WMARK_MIN]) == 0) {
 			setup_per_zone_wmarks(zone);
-			pfn = __rmqueue_exact(zone, nr, order, mt, reported);
+			pfn = __rmqueue_exact(zone, nr, order, mt, absent);
 		}
 		present = zone->present_pages - present;	/* what was added, at the end */
 		end = zone->end_pfn;
@@ -79,13 +79,13 @@ static pfn_t zone_alloc(struct zone *zone, u32 nr, unsigned order, enum migratet
 	return pfn;
 }
 
-static struct page *get_page_from_zones(u32 nr, unsigned order, enum migratetype mt, bool grow, bool *reported)
+static struct page *get_page_from_zones(u32 nr, unsigned order, enum migratetype mt, bool grow, u32 *absent)
 {
 	for (int z = 0; z < MAX_NR_ZONES; z++) {
 		pfn_t pfn = 0;
 
 		if (grow || zone_may_have(&zones[z], order))
-			pfn = zone_alloc(&zones[z], nr, order, mt, grow, reported);
+			pfn = zone_alloc(&zones[z], nr, order, mt, grow, absent);
 		if (pfn)
 			return pfn_to_page(pfn);
 	}
@@ -93,9 +93,9 @@ static struct page *get_page_from_zones(u32 nr, unsigned order, enum migratetype
 }
 
 /* nr pages aligned to 2^order >= nr pages. Never called with a lock held. */
-static struct page *__zones_alloc(u32 nr, unsigned order, enum migratetype mt, bool *reported)
+static struct page *__zones_alloc(u32 nr, unsigned order, enum migratetype mt, u32 *absent)
 {
-	struct page *page = get_page_from_zones(nr, order, mt, false, reported);
+	struct page *page = get_page_from_zones(nr, order, mt, false, absent);
 	bool retry;
 
 	if (page)
@@ -106,17 +106,17 @@ static struct page *__zones_alloc(u32 nr, unsigned order, enum migratetype mt, b
 		retry = true;
 	}
 	if (retry)
-		page = get_page_from_zones(nr, order, mt, false, reported);
+		page = get_page_from_zones(nr, order, mt, false, absent);
 	if (!page && reap_before_growth())
-		page = get_page_from_zones(nr, order, mt, false, reported);
-	return page ? page : get_page_from_zones(nr, order, mt, true, reported);
+		page = get_page_from_zones(nr, order, mt, false, absent);
+	return page ? page : get_page_from_zones(nr, order, mt, true, absent);
 }
 
-static struct page *zones_alloc(u32 nr, unsigned order, enum migratetype mt, bool *reported)
+static struct page *zones_alloc(u32 nr, unsigned order, enum migratetype mt, u32 *absent)
 {
-	struct page *page = __zones_alloc(nr, order, mt, reported);
+	struct page *page = __zones_alloc(nr, order, mt, absent);
 
-	if (page && *reported)
+	if (page && *absent)
 		balance_growth();
 	return page;
 }
@@ -167,7 +167,7 @@ static pfn_t pcp_refill(struct per_cpu_pages *pcp, unsigned order, enum migratet
 {
 	unsigned want = PCP_BATCH_PAGES >> order;
 	pfn_t first = 0;
-	bool reported;
+	u32 absent;
 
 	for (int z = 0; z < MAX_NR_ZONES && !first; z++) {
 		struct zone *zone = &zones[z];
@@ -177,9 +177,9 @@ static pfn_t pcp_refill(struct per_cpu_pages *pcp, unsigned order, enum migratet
 		if (!zone_may_have(zone, order))
 			continue;
 		mutex_lock(&zone->lock, LOCK_zone);
-		while (nr < want && (pfn = __rmqueue(zone, order, mt, &reported)) != 0) {
+		while (nr < want && (pfn = __rmqueue(zone, order, mt, &absent)) != 0) {
 			batch[nr++] = pfn;
-			*grown |= reported;
+			*grown |= absent != 0;
 		}
 		mutex_unlock(&zone->lock, LOCK_zone);
 		if (!nr)
@@ -267,13 +267,13 @@ void drain_all_pages(void)
 struct page *alloc_pages(unsigned order, enum migratetype mt)
 {
 	struct page *page = NULL;
-	bool reported;
+	u32 absent;
 
 	if (order > MAX_PAGE_ORDER)
 		return NULL;
 	if (order < NR_PCP_ORDERS)
 		page = alloc_pcp(order, mt);
-	return page ? page : zones_alloc(1u << order, order, mt, &reported);
+	return page ? page : zones_alloc(1u << order, order, mt, &absent);
 }
 
 void free_pages(struct page *page, unsigned order)
@@ -307,16 +307,16 @@ struct page *alloc_pages_exact(u32 nr_pages, unsigned align_order, enum migratet
 {
 	unsigned order = max(get_order(nr_pages), align_order);
 	struct page *page = NULL;
-	bool reported = false;
+	u32 absent = 0;
 
 	if (order > MAX_PAGE_ORDER)
 		return NULL;
 	if (pcp_takes(nr_pages) && align_order <= get_order(nr_pages))
 		page = alloc_pcp(order, mt);
 	if (!page)
-		page = zones_alloc(nr_pages, order, mt, &reported);
+		page = zones_alloc(nr_pages, order, mt, &absent);
 	if (zeroed)
-		*zeroed = reported;
+		*zeroed = absent == nr_pages;
 	return page;
 }
 

@@ -37,7 +37,7 @@
 struct report_batch {
 	struct vm_range range[REPORT_BATCH];
 	unsigned nr;
-	u32 nr_pages;
+	u32 nr_pages, nr_resident;
 };
 
 static u32 last_pass_ms;
@@ -64,7 +64,7 @@ static bool block_may_go(const struct zone *zone, struct scan_control *sc, pfn_t
 
 static bool batch_is_full(const struct report_batch *batch, unsigned order, size_t limit)
 {
-	return batch->nr == REPORT_BATCH || (size_t)batch->nr_pages << PAGE_SHIFT >= limit ||
+	return batch->nr == REPORT_BATCH || (size_t)batch->nr_resident << PAGE_SHIFT >= limit ||
 	       (batch->nr && batch->nr_pages + (1u << order) > REPORT_PAGES);
 }
 
@@ -78,7 +78,7 @@ static bool __isolate_blocks(struct zone *zone, struct scan_control *sc, unsigne
 	while ((pfn = oldest_resident(list)) != 0 && block_may_go(zone, sc, pfn, order)) {
 		if (batch_is_full(batch, part, sc->nr_to_reclaim))
 			return false;
-		__take_block(zone, pfn, part);
+		batch->nr_resident += __take_block(zone, pfn, part);
 		pfn_to_page(pfn)->flags = PG_isolated;
 		batch->range[batch->nr++] = (struct vm_range){ pfn_to_virt(pfn), PAGE_SIZE << part };
 		batch->nr_pages += 1u << part;
@@ -127,8 +127,8 @@ bool page_report(struct zone *zone, struct scan_control *sc)
 		sc->next_ms = min(sc->next_ms, sc->max_age_ms);
 		return false;
 	}
-	count_vm_events(VM_page_report, batch.nr_pages);
-	scan_account(sc, (size_t)batch.nr_pages << PAGE_SHIFT);
+	count_vm_events(VM_page_report, batch.nr_resident);
+	scan_account(sc, (size_t)batch.nr_resident << PAGE_SHIFT);
 	return true;
 }
 
