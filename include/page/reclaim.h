@@ -20,6 +20,7 @@ struct scan_control {
 	u32 now_ms;
 	u32 max_age_ms;		/* what has been free for longer goes */
 	u32 deep_age_ms;	/* the same for what a zone keeps below its low watermark, and for single pages */
+	bool small_first;	/* small blocks before large ones */
 	size_t nr_to_reclaim;	/* bytes that may still go in this pass */
 	size_t nr_reclaimed;	/* bytes that went */
 	u32 next_ms;		/* until something else is old enough, NEVER_MS: nothing is there */
@@ -93,7 +94,7 @@ size_t reclaimable_bytes(void);
 /*
  * Called without locks after pages that were not resident were allocated. At a new peak of residence the program pays with
  * what lies free in the wrong places: CPUs' caches are taken back whenever the peak has grown by an eighth, their page lists
- * each time, and free blocks are reported until a sixteenth is left.
+ * each time, and free blocks are reported, the small ones first, until as much has gone or only a sixteenth is left.
  */
 void balance_growth(void);
 

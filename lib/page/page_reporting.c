@@ -3,7 +3,7 @@
  * page_reporting.c - free blocks are given back to the kernel, and the break is lowered.
  *
  * Purpose. A free block carries the time at which it was freed. Here blocks that have been free for long enough are
- * advised away (MADV_DONTNEED), a batch at a time, oldest first, the largest first; policy is vmscan.c's. Where there
+ * advised away (MADV_DONTNEED), a batch at a time, oldest first, by size; policy is vmscan.c's. Where there
  * is no background thread, a zone with more resident free memory than its high watermark makes the freeing slow
  * path do a pass, at most once in an eighth of the decay time.
  *
@@ -88,11 +88,16 @@ static bool __isolate_blocks(struct zone *zone, struct scan_control *sc, unsigne
 
 static void isolate_batch(struct zone *zone, struct scan_control *sc, struct report_batch *batch)
 {
+	unsigned min_order = os_page_order();
+
 	mutex_lock(&zone->lock, LOCK_zone);
-	for (int o = MAX_PAGE_ORDER; o >= (int)os_page_order(); o--)
+	for (unsigned i = min_order; i <= MAX_PAGE_ORDER; i++) {
+		unsigned o = sc->small_first ? i : MAX_PAGE_ORDER + min_order - i;
+
 		for (int mt = 0; mt < MIGRATE_TYPES; mt++)
-			if (!__isolate_blocks(zone, sc, (unsigned)o, &zone->free_area[o].free_list[mt], batch))
+			if (!__isolate_blocks(zone, sc, o, &zone->free_area[o].free_list[mt], batch))
 				goto full;
+	}
 full:
 	mutex_unlock(&zone->lock, LOCK_zone);
 }

@@ -25,7 +25,8 @@
  * kmm_trim() and allocations that fail do everything at once.
  *
  * Growth. Free memory in the wrong places (caches of other sizes, blocks that are too small) is no use to a program that
- * grows. So before the peak of what is resident rises, it goes home (balance_growth).
+ * grows. So before the peak of what is resident rises, as much as the growth of it goes home (balance_growth): more would only be
+ * faulted in again.
  *
  * Locks. reap. The frame around a pass (kswapd_begin, kswapd_end) belongs to the one background thread.
  *
@@ -256,15 +257,18 @@ static void shrink_caches(void)
 		shrink_slice(&sc);
 }
 
-static void balance_zone(struct zone *zone)
+/* Gives back up to so many pages of what is more than may be free. Returns how many. */
+static u64 balance_zone(struct zone *zone, u64 want)
 {
 	u64 may = max(resident_pages(zone) / GROWTH_SHARE, (u64)GROWTH_FREE_MIN), have = resident_free_pages(zone);
 	struct scan_control sc = SCAN_ALL((u32)os_clock_ms());
 
 	sc.deep_age_ms = NEVER_MS;
-	sc.nr_to_reclaim = (size_t)(have - min(have, may)) << PAGE_SHIFT;
+	sc.small_first = true;		/* large blocks are what was missed */
+	sc.nr_to_reclaim = (size_t)min(have - min(have, may), want) << PAGE_SHIFT;
 	while (sc.nr_to_reclaim && page_report(zone, &sc))
 		;
+	return sc.nr_reclaimed >> PAGE_SHIFT;
 }
 
 __resident bool reap_before_growth(void)
@@ -293,7 +297,7 @@ __resident bool reap_before_growth(void)
 __resident void balance_growth(void)
 {
 	u64 resident = resident_pages(&zones[ZONE_BRK]) + resident_pages(&zones[ZONE_NORMAL]);
-	u64 peak = READ_ONCE(peak_resident), last = READ_ONCE(shrunk_at);
+	u64 peak = READ_ONCE(peak_resident), last = READ_ONCE(shrunk_at), want;
 
 	if (resident < peak + GROWTH_BATCH ||
 	    !__atomic_compare_exchange_n(&peak_resident, &peak, resident, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -303,8 +307,9 @@ __resident void balance_growth(void)
 		shrink_caches();
 	}
 	drain_all_pages();
+	want = resident - peak + GROWTH_BATCH;
 	for (int z = 0; z < MAX_NR_ZONES; z++)
-		balance_zone(&zones[z]);
+		want -= min(want, balance_zone(&zones[z], want));
 	resident = resident_pages(&zones[ZONE_BRK]) + resident_pages(&zones[ZONE_NORMAL]);
 	WRITE_ONCE(peak_resident, max(peak, resident));
 }
