@@ -37,13 +37,14 @@ static struct wanted {
 	struct { u32 tick_ms, allocs; } class[NR_KMALLOC_CLASSES];	/* allocs: since then */
 } __aligned(64) wanted_on[WANTED_ROWS];
 
-/* An object from the CPU's sheaves of the classes (cls, last] of a group. */
+/* An object from the CPU's sheaves of the classes (cls, last] of a group; most of them are empty, and not worth a section. */
 static void *pop_larger(unsigned cls, unsigned last)
 {
-	void *obj = NULL;
+	void ***slot = percpu_slot(any_cpu(), 0), *obj = NULL;
 
 	while (!obj && cls++ < last)
-		obj = this_cpu_pop(cls);
+		if (READ_ONCE(slot[cls][-1]))
+			obj = this_cpu_pop(cls);
 	return obj;
 }
 
