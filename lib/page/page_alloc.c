@@ -10,7 +10,8 @@
  * page. Refilled and drained in batches under one taking of the zone lock.
  *
  * Watermarks, in pages of free memory of a zone: `min` is how much a zone grows by beyond the request; resident free
- * memory above `high` is a reason for page reporting to look for old blocks, and it stops at `low`.
+ * memory above `high` is a reason for page reporting to look for old blocks, and it stops at `low`. These two follow what is
+ * resident, so that a heap that has shrunk does not keep what a large one may.
  *
  * alloc_pages_exact() cuts exactly so many pages off a buddy block, so a 5-page slab costs 5 pages.
  *
@@ -30,10 +31,10 @@
 
 void setup_per_zone_wmarks(struct zone *zone)
 {
-	u64 managed = zone->managed_pages;
+	u64 managed = zone->managed_pages, resident = managed - min(managed, zone->reported_pages);
 
 	zone->watermark[WMARK_MIN] = clamp(managed / 32, KIB(64) >> PAGE_SHIFT, MIB(8) >> PAGE_SHIFT);
-	zone->watermark[WMARK_LOW] = clamp(managed / 32, KIB(256) >> PAGE_SHIFT, MIB(16) >> PAGE_SHIFT);
+	zone->watermark[WMARK_LOW] = clamp(resident / 32, KIB(256) >> PAGE_SHIFT, MIB(16) >> PAGE_SHIFT);
 	zone->watermark[WMARK_HIGH] = zone->watermark[WMARK_LOW] * 2;
 }
 

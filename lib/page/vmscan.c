@@ -326,11 +326,21 @@ static u64 pcpu_events(const struct pcpu *pcpu)
 	return sum;
 }
 
+static void update_wmarks(void)
+{
+	for (int z = 0; z < MAX_NR_ZONES; z++) {
+		mutex_lock(&zones[z].lock, LOCK_zone);
+		setup_per_zone_wmarks(&zones[z]);
+		mutex_unlock(&zones[z].lock, LOCK_zone);
+	}
+}
+
 void kswapd_begin(struct scan_control *sc)
 {
 	enum vmpressure_level level = vmpressure_level();
 	u64 decay = vmpressure_decay_ms(level, READ_ONCE(kmm_params.decay_ms));
 
+	update_wmarks();
 	*sc = (struct scan_control)SCAN_ALL((u32)os_clock_ms());
 	sc->kswapd = true;
 	sc->max_age_ms = (u32)min(decay, (u64)NEVER_MS / 2);
