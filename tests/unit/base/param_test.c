@@ -247,8 +247,8 @@ Test(param, malformed_value_gives_one_line)
 
 	parse_env(envp);
 	cr_expect_str_eq(captured, "kmm: KMM_DECAY_MS=soon is malformed: accepted is 0..86400000 milliseconds; "
-				   "the default 250 holds\n");
-	cr_expect_eq(kmm_params.decay_ms, 250);
+				   "the default 150 holds\n");
+	cr_expect_eq(kmm_params.decay_ms, 150);
 	cr_expect_eq(find_param("DECAY_MS", 8)->hi, KMM_DECAY_MAX_MS, "kmm_decay_set() has the same range");
 	cr_expect(kmm_params.verbose, "the others are read nevertheless");
 }

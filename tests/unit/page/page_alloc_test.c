@@ -286,19 +286,30 @@ Test(page_alloc, lists_are_bounded_and_drained)
 	cr_assert_eq(nr_free_pages(), managed());
 }
 
-Test(page_alloc, watermarks_rise_with_the_zone)
+static void watermarks_now(struct zone *zone)
 {
-	struct zone *zone = &zones[ZONE_NORMAL];
-
-	for (int i = 0; i < 30; i++)
-		alloc_pages(10, MIGRATE_MOVABLE);
 	mutex_lock(&zone->lock, LOCK_zone);
 	setup_per_zone_wmarks(zone);
 	mutex_unlock(&zone->lock, LOCK_zone);
 	cr_assert_gt(zone->watermark[WMARK_MIN], 0u);
-	cr_assert_leq(zone->watermark[WMARK_MIN], zone->watermark[WMARK_LOW]);
 	cr_assert_lt(zone->watermark[WMARK_LOW], zone->watermark[WMARK_HIGH]);
 	cr_assert_lt(zone->watermark[WMARK_HIGH], zone->managed_pages / 8);
+}
+
+Test(page_alloc, watermarks_follow_what_is_resident)
+{
+	struct zone *zone = &zones[ZONE_NORMAL];
+	struct page *got[30];
+
+	for (int i = 0; i < 30; i++)
+		got[i] = alloc_pages(10, MIGRATE_MOVABLE);
+	watermarks_now(zone);
+	cr_assert_gt(zone->watermark[WMARK_LOW], KIB(512) >> PAGE_SHIFT);
+	for (int i = 1; i < 30; i++)
+		free_pages(got[i], 10);
+	try_to_free_pages(0);
+	watermarks_now(zone);
+	cr_assert_eq(zone->watermark[WMARK_LOW], KIB(256) >> PAGE_SHIFT, "it keeps no more than the least");
 }
 
 /* --- threads -------------------------------------------------------------------------------------------------- */

@@ -96,7 +96,7 @@ Test(vmscan, deep_age)
 
 	take(112, 9);
 	kswapd_running = true;
-	give(0, 1, 112, 9);
+	give(96, 1, 112, 9);	/* the watermark is a thirty-second of what remains */
 	sleep_ms(110);
 	for (unsigned i = 0; i < 100 && pass(&sc) < 20; i++)
 		;
