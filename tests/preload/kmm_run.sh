@@ -134,7 +134,7 @@ check 0 "kmm (libkmm) " "$kmm" --version
 check 0 "KMM_DECAY_MS" "$kmm" params
 check 0 '| `KMM_PERCPU` | `auto\|rseq\|lock` | auto |' "$kmm" params --format=markdown
 check 0 '.BR KMM_DECAY_MS' "$kmm" params --format=man
-check 0 '"default": "250"' "$kmm" params --format=json
+check 0 '"default": "150"' "$kmm" params --format=json
 refuse 2 "accepted is text|markdown|man|json" "$kmm" params --format=xml
 refuse 2 "unknown argument" "$kmm" params extra
 [ ! -w /dev/full ] || {
