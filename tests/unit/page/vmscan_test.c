@@ -313,3 +313,41 @@ Test(vmscan, growth_past_blocks_that_do_not_fit)
 	for (int z = 0; z < MAX_NR_ZONES; z++)
 		buddy_validate(&zones[z]);
 }
+
+static u32 resident_blocks(unsigned order)
+{
+	u32 nr = 0;
+
+	for (int z = 0; z < MAX_NR_ZONES; z++)
+		for (pfn_t pfn = zones[z].free_area[order].free_list[MIGRATE_MOVABLE].head; pfn; pfn = pfn_to_page(pfn)->next)
+			nr += pfn_to_page(pfn)->nr_resident == 1u << order;
+	return nr;
+}
+
+/* As much as grew, not all that is free; and large blocks, of which there are too few, stay. */
+Test(vmscan, growth_gives_back_what_grew)
+{
+	struct page *large[64];
+	u64 before;
+	u32 kept;
+
+	kmm_params.decay_ms = 3600000;
+	take(NR, 3);
+	for (unsigned i = 0; i < ARRAY_SIZE(large); i++) {
+		large[i] = alloc_pages(5, MIGRATE_MOVABLE);
+		memset(page_address(large[i]), 0x5a, PAGE_SIZE << 5);
+	}
+	give(0, 2, NR, 3);
+	for (unsigned i = 0; i < ARRAY_SIZE(large); i += 2)
+		free_pages(large[i], 5);
+	drain_all_pages();
+	kept = resident_blocks(5);
+	cr_assert_geq(kept, ARRAY_SIZE(large) / 2 - 1);
+	before = global_vm_event(VM_page_report);
+	for (unsigned i = 0; i < 10; i++)
+		cr_assert_not_null(alloc_pages(6, MIGRATE_MOVABLE));
+	before = global_vm_event(VM_page_report) - before;
+	cr_assert_geq(before, 5u * 64, "%lu pages", before);
+	cr_assert_leq(before, 13u * 64, "%lu pages", before);
+	cr_assert_eq(resident_blocks(5), kept);
+}
