@@ -3,7 +3,7 @@
  * buddy.c - the binary buddy of one zone.
  *
  * Purpose. Finds, splits and merges naturally aligned blocks of 2^order pages. Everything here is called with
- * zone->lock held and touches nothing but struct page and the zone.
+ * zone->lock held and touches nothing but the zone, and of free pages struct page and map entry.
  *
  * Objects. free_area[order].free_list[migrate type], a doubly linked list of pfns through struct page. Blocks of which
  * some pages are resident stand at the head, reported ones (nothing in them is: given back to the kernel, or never touched)
