@@ -4,8 +4,8 @@
  *
  * usage: startup [-n TIMES] [-c COMMAND] NAME=LIBRARY...
  * Runs COMMAND (/bin/true; its words are split at spaces) bare and under each library in turn, TIMES times round, and
- * prints the median of each in microseconds. The turns are interleaved, so that a disturbance of the machine hits all alike, and this program
- * itself is small and not preloaded.
+ * prints the median of each in microseconds. The turns are interleaved, so that a disturbance of the machine hits all
+ * alike, and this program itself is small and not preloaded.
  */
 #define _GNU_SOURCE
 #include "../spawn.h"

@@ -314,7 +314,7 @@ static void join_ends(struct joined *left, const struct joined *right, u32 size,
 {
 	bool blank_left = reported && !left->nr_resident, blank_right = reported && !right->nr_resident;
 
-	if (blank_left ? !blank_right : !blank_right && (s32)(right->stamp_ms - left->stamp_ms) > 0)
+	if (!blank_right && (blank_left || (s32)(right->stamp_ms - left->stamp_ms) > 0))
 		left->stamp_ms = right->stamp_ms;
 	left->nr += right->nr;
 	left->nr_resident += right->nr_resident + (reported ? 0 : size - left->nr);

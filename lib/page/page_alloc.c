@@ -31,7 +31,7 @@
 
 void setup_per_zone_wmarks(struct zone *zone)
 {
-	u64 managed = zone->managed_pages, resident = managed - min(managed, zone->reported_pages);
+	u64 managed = zone->managed_pages, resident = managed - zone->reported_pages;
 
 	zone->watermark[WMARK_MIN] = clamp(managed / 32, KIB(64) >> PAGE_SHIFT, MIB(8) >> PAGE_SHIFT);
 	zone->watermark[WMARK_LOW] = clamp(resident / 32, KIB(256) >> PAGE_SHIFT, MIB(16) >> PAGE_SHIFT);

@@ -395,6 +395,12 @@ Test(buddy, validator_finds_a_wrong_reported_sum, .signal = SIGABRT)
 	buddy_validate(zone);
 }
 
+Test(buddy, validator_finds_a_block_not_called_reported, .signal = SIGABRT)
+{
+	pfn_to_page(some_free_block())->flags &= (u16)~PG_reported;
+	buddy_validate(zone);
+}
+
 Test(buddy, validator_finds_a_wrong_number_of_resident_pages, .signal = SIGABRT)
 {
 	pfn_to_page(some_free_block())->nr_resident++;
