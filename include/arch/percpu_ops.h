@@ -75,7 +75,7 @@ extern struct percpu_hot percpu_hot;
 enum percpu_mode { PERCPU_MODE_BOOT, PERCPU_MODE_RSEQ, PERCPU_MODE_LOCK };
 extern enum percpu_mode percpu_mode;
 
-/* Chooses and tests the mode: want is the value of KMM_PERCPU (0 auto, 1 rseq, 2 lock). Areas come online later. */
+/* Chooses and tests the mode: want is the value of KMM_PERCPU (0 auto; 1 rseq, code as compiled; 2 lock). Areas come online later. */
 void percpu_mode_init(int want, void **stop_top);
 /*
  * rseq may use this area from now on; the first one switches the mode on. alloc: of zeroed memory, for large machines'

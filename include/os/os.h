@@ -18,6 +18,10 @@ int os_thread_comm(int tid, char comm[16]);	/* name of a thread, "" and -errno w
 int os_getcpu(void);			/* CPU number the caller ran on, by rseq or vdso; 0 when unknown */
 int os_getcpu_syscall(void);		/* the same, asked of the kernel */
 
+/* Signals of the calling thread: bit n is signal n + 1. Returns what was blocked before. */
+u64 os_block_signals(u64 set);
+void os_restore_signals(u64 blocked);
+
 int futex_wait(u32 *word, u32 expected, u64 timeout_ms);	/* timeout 0: for ever */
 int futex_wake(u32 *word, int nr);
 /*

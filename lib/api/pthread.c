@@ -4,7 +4,8 @@
  *
  * Purpose: nobody else tells a new thread who its creator was. As long as there are no groups the call goes straight on to
  * libc's; otherwise a small record takes the creator's group to the new thread, which frees it before anything else. A
- * group that has been removed in between is not entered; the thread begins in the root.
+ * group that has been removed in between is not entered; the thread begins in the root. And the last moment with one thread: the fast
+ * paths get their constants (arch/x86_64/runtime_const.c).
  *
  * Fast and slow path: libc's functions are looked up at the first call and kept (os/kthread.c).
  *
@@ -12,6 +13,7 @@
  */
 #include "api/malloc.h"
 
+#include "arch/runtime_const.h"
 #include "mm/memcg_rules.h"
 #include "os/kthread.h"
 #include <errno.h>
@@ -71,6 +73,7 @@ EXPORT_SYMBOL __resident int pthread_create(pthread_t *thread, const pthread_att
 
 	if (unlikely(!create))
 		return EAGAIN;
+	runtime_const_before_threads();
 	if (likely(!memcg_enabled))
 		return create(thread, attr, fn, arg);
 	start = new_start(arg);
@@ -91,6 +94,7 @@ EXPORT_SYMBOL int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 
 	if (unlikely(!create))
 		return thrd_error;
+	runtime_const_before_threads();
 	if (likely(!memcg_enabled))
 		return create(thread, fn, arg);
 	start = new_start(arg);

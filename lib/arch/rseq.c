@@ -27,6 +27,7 @@
  * Kernel counterpart. kernel/rseq.c; user side: librseq.
  */
 #include "arch/percpu_chain.h"
+#include "arch/runtime_const.h"
 #include "arch/topology.h"
 #include "os/kthread.h"
 #include "os/membarrier.h"
@@ -49,6 +50,8 @@ static u32 nr_index = 1;		/* entries of the table that the kernel may lead to */
 
 struct percpu_hot percpu_hot = { .cs_offset = RSEQ_NOWHERE, .cpu_offset = RSEQ_ZERO, .areas = areas_static };
 enum percpu_mode percpu_mode;
+bool runtime_const_wanted;
+static bool code_may_change;
 
 #define RSEQ_SIG	    0x53053053u
 #define RSEQ_OFF_CPU_ID	    4
@@ -94,6 +97,7 @@ static void stop_slots_of(void ***slot)
 void percpu_mode_init(int want, void **stop_top)
 {
 	percpu_hot.stop_top = stop_top;
+	code_may_change = want == 0;
 	stop_slots_of(no_area_static);
 	no_area_static[SLOT_EMPTY] = EMPTY_NONE;
 	percpu_mode = want == 2 || !rseq_usable() ? PERCPU_MODE_LOCK : PERCPU_MODE_RSEQ;
@@ -121,6 +125,7 @@ static int table_init(void *(*alloc)(size_t size, size_t align))
 	barrier();
 	percpu_hot.cs_offset = __rseq_offset + RSEQ_OFF_CS;
 	percpu_hot.cpu_offset = __rseq_offset + (mm_cid ? RSEQ_OFF_MM_CID : RSEQ_OFF_CPU_ID);
+	runtime_const_wanted = code_may_change;
 	return 0;
 }
 

@@ -45,6 +45,7 @@
  */
 #include "mm/kmmd.h"
 
+#include "arch/runtime_const.h"
 #include "arch/topology.h"
 #include "base/param.h"
 #include "mm/gate.h"
@@ -451,6 +452,7 @@ void kmmd_consider(const void *caller)
 	WRITE_ONCE(kmmd_wanted, false);
 	word = memcg_thread.word;
 	memcg_thread.word = memcg_word(0);	/* what libc allocates for it is not the caller's group's */
+	runtime_const_before_threads();
 	err = os_kthread_create(kmmd, NULL);
 	memcg_thread.word = word;
 	if (err) {

@@ -31,6 +31,7 @@
 #include "internal.h"
 
 #include "arch/percpu_chain.h"
+#include "arch/runtime_const.h"
 #include "arch/topology.h"
 #include "base/bug.h"
 #include "mm/gate.h"
@@ -46,6 +47,7 @@
 #include <string.h>
 
 #define LOCK_TRIES	1000
+#define FIXUP_REFILLS	64u		/* who refills so often is worth runtime_const_fixup() */
 #define ROOM_FULL	1u		/* nothing more goes on top of this sheaf */
 #define CHAIN_EXTRA_MAX	300u		/* sheaves; with chain_max below the 511 that fit into a link */
 /* What all chains may hold beyond the least: so many bytes, and that share of the pages in use. */
@@ -340,6 +342,15 @@ void forget_longer_chain(struct kmem_cache_node *n, unsigned cls)
 	mutex_unlock(&n->lock, LOCK_node);
 }
 
+static void count_refill(void)
+{
+	static u32 nr;
+
+	count_vm_event(VM_sheaf_refill);
+	if (unlikely(READ_ONCE(runtime_const_wanted)) && ++nr >= FIXUP_REFILLS)
+		runtime_const_fixup();
+}
+
 /* A sheaf with objects: from the barn, from a sibling's, else filled from slabs. NULL when out of memory. */
 static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 {
@@ -364,7 +375,7 @@ static struct sheaf *get_full_sheaf(unsigned cpu, unsigned cls, unsigned *nr)
 		put_empty_sheaf(sh);
 		return NULL;
 	}
-	count_vm_event(VM_sheaf_refill);
+	count_refill();
 	return sh;
 }
 

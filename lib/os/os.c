@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/prctl.h>
 
 static __resident u64 clock_read(clockid_t id)
@@ -49,6 +50,19 @@ __resident int os_gettid(void)
 __resident int os_getpid(void)
 {
 	return (int)raw_syscall0(SYS_getpid);
+}
+
+u64 os_block_signals(u64 set)
+{
+	u64 old = 0;
+
+	raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&set, (long)&old, sizeof(set));
+	return old;
+}
+
+void os_restore_signals(u64 blocked)
+{
+	raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&blocked, 0, sizeof(blocked));
 }
 
 void os_yield(void)

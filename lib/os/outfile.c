@@ -69,23 +69,23 @@ int outfile_create(const char *path)
 	return os_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY, 0666);
 }
 
-static void block_sigpipe(u64 *old_mask, bool *was_pending)
+static u64 block_sigpipe(bool *was_pending)
 {
-	u64 pending = 0, block = SIGPIPE_BIT;
+	u64 pending = 0;
 
 	raw_syscall2(SYS_rt_sigpending, (long)&pending, KERNEL_SIGSET_SIZE);
 	*was_pending = (pending & SIGPIPE_BIT) != 0;
-	raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&block, (long)old_mask, KERNEL_SIGSET_SIZE);
+	return os_block_signals(SIGPIPE_BIT);
 }
 
-static void restore_sigpipe(const u64 *old_mask, bool raised)
+static void restore_sigpipe(u64 old_mask, bool raised)
 {
 	u64 set = SIGPIPE_BIT;
 	struct timespec zero = { 0 };
 
 	if (raised)
 		raw_syscall4(SYS_rt_sigtimedwait, (long)&set, 0, (long)&zero, KERNEL_SIGSET_SIZE);
-	raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)old_mask, 0, KERNEL_SIGSET_SIZE);
+	os_restore_signals(old_mask);
 }
 
 static int write_all(int fd, const char *buf, size_t size)
@@ -111,12 +111,11 @@ static int write_all(int fd, const char *buf, size_t size)
 
 int outfile_write(int fd, const void *buf, size_t size)
 {
-	u64 old_mask = 0;
 	bool was_pending;
+	u64 old_mask = block_sigpipe(&was_pending);
 	int ret;
 
-	block_sigpipe(&old_mask, &was_pending);
 	ret = write_all(fd, buf, size);
-	restore_sigpipe(&old_mask, ret == -EPIPE && !was_pending);
+	restore_sigpipe(old_mask, ret == -EPIPE && !was_pending);
 	return ret;
 }

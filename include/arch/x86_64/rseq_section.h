@@ -12,15 +12,20 @@
 /* Addressed relative to the instruction pointer: no register and no instruction for the address. */
 #define HOT(field) "percpu_hot+%c[" #field "](%%rip)"
 
+/*
+ * The descriptor, and the index of this CPU's area into %rcx. Where rseq lies in a thread is read from variables, until
+ * lib/arch/x86_64/runtime_const.c writes it into the code; the bytes are as it expects them, and the section begins where it
+ * may in either form: behind the store of the descriptor, before the index is read.
+ */
 #define RSEQ_BEGIN                                                             \
 	".pushsection __rseq_cs, \"aw\"\n\t.balign 32\n"                       \
 	"3:\t.long 0, 0\n\t"                                                   \
 	".quad 1f, (2f - 1f), 4f\n\t.popsection\n\t"                           \
-	"movq " HOT(cs) ", %%rdx\n\t"                                          \
 	"leaq 3b(%%rip), %%rcx\n\t"                                            \
-	"movq %%rcx, %%fs:(%%rdx)\n\t"                                         \
-	"movq " HOT(cpu) ", %%rcx\n"                                           \
+	"movq " HOT(cs) ", %%rdx\n\t"                                          \
+	"movq %%rcx, %%fs:(%%rdx)\n"                                          \
 	"1:\n\t"                                                               \
+	"movq " HOT(cpu) ", %%rcx\n\t"                                         \
 	"movzwl %%fs:(%%rcx), %%ecx\n\t"
 
 #define RSEQ_END                                                               \
