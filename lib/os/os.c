@@ -52,7 +52,7 @@ __resident int os_getpid(void)
 	return (int)raw_syscall0(SYS_getpid);
 }
 
-u64 os_block_signals(u64 set)
+__resident u64 os_block_signals(u64 set)
 {
 	u64 old = 0;
 
@@ -60,7 +60,7 @@ u64 os_block_signals(u64 set)
 	return old;
 }
 
-void os_restore_signals(u64 blocked)
+__resident void os_restore_signals(u64 blocked)
 {
 	raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&blocked, 0, sizeof(blocked));
 }

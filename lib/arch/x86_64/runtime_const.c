@@ -107,7 +107,7 @@ static void fixup_all(s32 cs_offset, s32 cpu_offset)
 	vm_protect((void *)start, end - start, PROT_READ | PROT_EXEC);
 }
 
-__rare void runtime_const_fixup(void)
+void runtime_const_fixup(void)
 {
 	u64 old_mask;
 
