@@ -108,15 +108,20 @@ static void *charge(void *arg)
 {
 	struct page_counter *own = (uintptr_t)arg & 1 ? &a : &b;
 	u64 r = rng_of((uintptr_t)arg);
+	u32 held = 0;
 
 	for (unsigned i = 0; i < rounds(200000); i++) {
 		u32 nr = 1 + rng_below(&r, 200);
 
-		if (page_counter_try_charge(own, nr, false, NULL))
-			page_counter_uncharge(own, nr);
-		else
-			__atomic_add_fetch(&nr_refused, 1, __ATOMIC_RELAXED);
+		if (page_counter_try_charge(own, nr, false, NULL)) {
+			held += nr;
+			continue;
+		}
+		__atomic_add_fetch(&nr_refused, 1, __ATOMIC_RELAXED);	/* sooner or later, also when threads run one by one */
+		page_counter_uncharge(own, held);
+		held = 0;
 	}
+	page_counter_uncharge(own, held);
 	__atomic_sub_fetch(&nr_running, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
