@@ -66,7 +66,7 @@ static struct kmem_cache_node *make_nodes(struct kmem_cache_node **entry)
 	return nodes;
 }
 
-struct kmem_cache_node *domain_node(unsigned domain, unsigned cls)
+__resident struct kmem_cache_node *domain_node(unsigned domain, unsigned cls)
 {
 	struct kmem_cache_node **entry = nodes_entry(HOME_DOMAIN + domain, cls >> MAP_COLOUR_SHIFT), *nodes;
 

@@ -56,7 +56,8 @@
 #define GROWTH_BATCH	 64u			/* by which the peak grows between two looks */
 #define GROWTH_FREE_MIN	 128u
 #define GROWTH_SHARE	 16			/* may be free at a peak */
-#define GROWTH_SHRINK	 8			/* growth that has the caches taken back */
+#define GROWTH_SHRINK	 8			/* growth that has the caches taken back, and what is old in slabs */
+#define GROWTH_SHRINK_MIN 1024u			/* a small program has little of it, and maps no code for it */
 #define REAP_PAUSE	 8			/* times as long as caches took to reap, they are left alone */
 
 bool kswapd_running;
@@ -302,7 +303,7 @@ __resident void balance_growth(void)
 	if (resident < peak + GROWTH_BATCH ||
 	    !__atomic_compare_exchange_n(&peak_resident, &peak, resident, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return;
-	if (resident > last + last / GROWTH_SHRINK + GROWTH_FREE_MIN) {
+	if (resident > last + last / GROWTH_SHRINK + GROWTH_SHRINK_MIN) {
 		WRITE_ONCE(shrunk_at, resident);
 		shrink_caches();
 	}
