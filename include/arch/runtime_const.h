@@ -19,6 +19,12 @@ static inline void runtime_const_fixup(void)
 }
 #endif
 
+/* The code stays as it is: the process may not write it any more, and perhaps may not even try. */
+static inline void runtime_const_never(void)
+{
+	WRITE_ONCE(runtime_const_wanted, false);
+}
+
 /* Before a thread is created: the last moment. */
 static inline void runtime_const_before_threads(void)
 {

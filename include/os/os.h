@@ -12,6 +12,7 @@ int os_gettid(void);
 int os_getpid(void);
 void os_yield(void);
 __attribute__((noreturn)) void os_exit(int status);	/* the whole process, at once */
+long os_prctl(int option, const unsigned long arg[4]);	/* what it returns, or -errno */
 int os_comm(char comm[16]);		/* name of the calling thread, without /proc; 0 or -errno */
 bool os_thread_alive(int tid);		/* a thread of this process */
 int os_thread_comm(int tid, char comm[16]);	/* name of a thread, "" and -errno when unknown */

@@ -10,6 +10,7 @@
  * Kernel counterpart. libumem's umem_lockup() and umem_release(): the fork handler is the lock order.
  */
 #include "api/malloc.h"
+#include "arch/runtime_const.h"
 #include "mm/gate.h"
 #include "mm/kmmd.h"
 #include "mm/memcg_reclaim.h"
@@ -92,6 +93,7 @@ static void atfork_child(void)
 {
 	kmm_rcu_after_fork_child();
 	fork_undo(gate_reset_child);
+	runtime_const_never();	/* prctl.c */
 	tasks_reset_child();
 	memcg_reset_child();
 	memcg_reclaim_reset_child();

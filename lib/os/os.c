@@ -52,6 +52,11 @@ __resident int os_getpid(void)
 	return (int)raw_syscall0(SYS_getpid);
 }
 
+long os_prctl(int option, const unsigned long arg[4])
+{
+	return raw_syscall5(SYS_prctl, option, (long)arg[0], (long)arg[1], (long)arg[2], (long)arg[3]);
+}
+
 __resident u64 os_block_signals(u64 set)
 {
 	u64 old = 0;

@@ -6,6 +6,9 @@
  *
  * modes: auto lock norseq
  */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -13,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,38 +82,92 @@ static void run_thread(void)
 	CHECK(pthread_join(thread, NULL) == 0);
 }
 
-static void refuse(void)
+/* A filter as OpenSSH's: who wants to make memory executable dies. */
+static void refuse_by_filter(void)
 {
-	void *p;
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { sizeof(code) / sizeof(code[0]), code };
 
-	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0) {
-		puts("no PR_SET_MDWE here: Linux 6.3");
-		return;
-	}
-	p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(p != MAP_FAILED && mprotect(p, 4096, PROT_READ | PROT_EXEC) != 0);
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
 	allocate_much();
 	run_thread();
-	CHECK(is_compiled((void *)do_malloc) && is_compiled((void *)do_free));
 }
 
-static void check(void (*fn)(void), int changes)
+static void refuse_by_mdwe(void)
+{
+	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0)
+		puts("no PR_SET_MDWE here: Linux 6.3");
+	allocate_much();
+	run_thread();
+}
+
+static void check_child(int pid)
 {
 	int status;
-	pid_t pid = fork();
 
-	CHECK(pid >= 0);
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static void allocate_in_a_child(void)
+{
+	int pid = fork();
+
 	if (pid == 0) {
-		fn();
-		if (changes >= 0)
-			CHECK(has_constants((void *)do_malloc) == changes && has_constants((void *)do_free) == changes);
+		allocate_much();
+		run_thread();
+		CHECK(is_compiled((void *)do_malloc) && is_compiled((void *)do_free));
+		_exit(0);
+	}
+	check_child(pid);
+}
+
+/* prctl() is libkmm's: it must do what the kernel does, errors included. */
+static void name_the_thread(void)
+{
+	char name[16] = "";
+
+	CHECK(prctl(PR_SET_NAME, "an odd name") == 0 && prctl(PR_GET_NAME, name) == 0 && strcmp(name, "an odd name") == 0);
+	errno = 0;
+	CHECK(prctl(-1, 0, 0, 0, 0) == -1 && errno == EINVAL);
+	CHECK(prctl(PR_GET_DUMPABLE) == 1);
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+	int changes;
+} cases[] = {
+	{ "much", allocate_much, 1 },
+	{ "thread", run_thread, 1 },
+	{ "filter", refuse_by_filter, 0 },
+	{ "mdwe", refuse_by_mdwe, 0 },
+	{ "fork", allocate_in_a_child, 0 },
+	{ "name", name_the_thread, 0 },
+};
+
+static void run_case(const char *name, int changes)
+{
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (strcmp(cases[i].name, name) != 0)
+			continue;
+		cases[i].fn();
+		changes &= cases[i].changes;
+		CHECK(has_constants((void *)do_malloc) == changes && has_constants((void *)do_free) == changes);
+		CHECK(is_compiled((void *)do_malloc) == !changes && is_compiled((void *)do_free) == !changes);
 		allocate_much();
 		exit(0);
 	}
-	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const char *percpu = getenv("KMM_PERCPU");
 	int changes = &__rseq_size && __rseq_size > 0 && !(percpu && strcmp(percpu, "lock") == 0);
@@ -119,11 +177,14 @@ int main(void)
 	return 77;
 #endif
 	CHECK(is_compiled((void *)do_malloc) && is_compiled((void *)do_free));
-	check(allocate_much, changes);
-	check(run_thread, changes);
-	check(refuse, -1);
-	CHECK(is_compiled((void *)do_malloc) && is_compiled((void *)do_free));
-	allocate_much();
-	CHECK(has_constants((void *)do_malloc) == changes && has_constants((void *)do_free) == changes);
-	return 0;
+	if (argc > 1)
+		run_case(argv[1], changes);
+	for (size_t i = 0; argc == 1 && i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int pid = fork();
+
+		if (pid == 0)
+			execl("/proc/self/exe", argv[0], cases[i].name, NULL);
+		check_child(pid);
+	}
+	return argc > 1;
 }

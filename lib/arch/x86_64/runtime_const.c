@@ -19,7 +19,8 @@
  * believes it), and signals are blocked. A program that hardly allocates has nothing of it and shall not pay for the copied
  * pages: after REFILLS refills, or before the first thread is created (api/pthread.c, mm/kmmd.c).
  *
- * Refused (PR_SET_MDWE, a seccomp filter, SELinux' execmod), or KMM_PERCPU=rseq: the code stays as it was compiled, and right.
+ * Refused (a seccomp filter, SELinux' execmod), or KMM_PERCPU=rseq: the code stays as it was compiled, and right. Where an attempt might
+ * be deadly none is made any more: see api/prctl.c.
  * Sections in rarely used code stay as well, so that its pages need not be copied.
  *
  * Kernel counterpart. arch/x86/include/asm/runtime-const.h, runtime_const_fixup(); arch/x86/kernel/alternative.c.
