@@ -31,7 +31,7 @@ static int group[NR_GROUPS];		/* numbers; also of groups that are gone by now */
 static int tids[NR_THREADS];
 static void *blocks[NR_BLOCKS], *bigs[NR_BIGS];	/* by exchange */
 static long bytes_in_hand;
-static bool stop;
+static bool stop, go;
 static uint64_t nr_made, nr_removed, nr_started, nr_forked;
 
 static long number_of(int memcg, const char *file)
@@ -140,6 +140,8 @@ static void *churn(void *arg)
 	struct rng r = rng_of(n + 1);
 
 	__atomic_store_n(&tids[n], gettid(), __ATOMIC_RELAXED);
+	while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE))
+		usleep(100);
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		switch (rng_below(&r, 12)) {
 		case 0:
@@ -242,6 +244,7 @@ int main(void)
 	t_watchdog(110 * (t_torture ? 10 : 1));
 	for (unsigned n = 0; n < NR_THREADS; n++)
 		t[n] = t_thread(churn, (void *)(uintptr_t)n);
+	__atomic_store_n(&go, true, __ATOMIC_RELEASE);	/* group 0 is the root: once that is limited, no thread may be to be had */
 	for (end = t_deadline(2000); t_now_ms() < end || !enough(); usleep(5000))
 		fork_one(&r);
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
