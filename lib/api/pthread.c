@@ -4,8 +4,9 @@
  *
  * Purpose: nobody else tells a new thread who its creator was. As long as there are no groups the call goes straight on to
  * libc's; otherwise a small record takes the creator's group to the new thread, which frees it before anything else. A
- * group that has been removed in between is not entered; the thread begins in the root. And the last moment with one thread: the fast
- * paths get their constants (arch/x86_64/runtime_const.c).
+ * group that has been removed in between is not entered; the thread begins in the root.
+ *
+ * It is also the last moment at which the process has one thread: the fast paths get their constants (arch/x86_64/runtime_const.c).
  *
  * Fast and slow path: libc's functions are looked up at the first call and kept (os/kthread.c).
  *

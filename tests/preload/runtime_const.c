@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * runtime_const.c - the code of malloc in a real program: as it was compiled at first, with constants once the program allocates much
- * or is about to have a second thread, as compiled for ever where code may not be written (PR_SET_MDWE) or in the other modes.
- * Each case is a child of its own. Known by how malloc's section reads where rseq is: see lib/arch/x86_64/runtime_const.c.
+ * or is about to have a second thread, as compiled for ever in the child of a fork, once the program locks itself up, and in the
+ * other modes. Each case is a program of its own: this one, with the case's name. Known by how malloc's section reads where rseq
+ * is: see lib/arch/x86_64/runtime_const.c.
  *
  * modes: auto lock norseq
  */

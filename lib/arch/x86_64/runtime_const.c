@@ -76,17 +76,15 @@ static u8 *site_of(const struct rseq_cs *cs)
 /* The pages to be changed: a whole mapping where it is known, so that it stays one. */
 static bool code_range(uintptr_t *start, uintptr_t *end)
 {
-	*start = UINTPTR_MAX;
-	*end = 0;
-	for (const struct rseq_cs *cs = __start___rseq_cs; cs < __stop___rseq_cs; cs++) {
-		uintptr_t site = (uintptr_t)site_of(cs);
+	*start = __text_resident_end ? (uintptr_t)__ehdr_start : UINTPTR_MAX;
+	*end = (uintptr_t)__text_resident_end;
+	for (const struct rseq_cs *cs = __start___rseq_cs; !__text_resident_end && cs < __stop___rseq_cs; cs++) {
+		u8 *site = site_of(cs);
 
-		*start = site ? min(*start, site) : *start;
-		*end = max(*end, site + SITE_SIZE);
-	}
-	if (__text_resident_end) {
-		*start = (uintptr_t)__ehdr_start;
-		*end = (uintptr_t)__text_resident_end;
+		if (site) {
+			*start = min(*start, (uintptr_t)site);
+			*end = max(*end, (uintptr_t)site + SITE_SIZE);
+		}
 	}
 	*start = ALIGN_DOWN(*start, os_page_size);
 	*end = ALIGN(*end, os_page_size);
