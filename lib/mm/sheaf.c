@@ -55,9 +55,9 @@
 #define SHEAF_GROWN_BYTES MIB(1)	/* of a sheaf that has grown, at most; or what it was */
 #define CHAIN_SHARE	32
 /* From that size on a slab is an object or a few, made anew for each that the chain lacks: dear, where it happens all the time. */
-#define CHAIN_DEAR	KIB(32)
+#define CHAIN_DEAR	KIB(8)
 #define CHAIN_DEAR_SHARE 2
-#define SWING_DEAR_US	250u
+#define SWING_DEAR_US	1000u
 #define SWING_US	20000u		/* a class that goes up and down less often has no use for it */
 #define COUNT_MASK	((uintptr_t)SHEAF_SIZE - 1)
 
