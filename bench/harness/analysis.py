@@ -12,6 +12,9 @@ class Field:
         self.reference, self.subject = reference, subject
         self.allocators = list(document["allocators"])
         self.peers = [a for a in self.allocators if a != subject] if subject in self.allocators else []
+        # libkmm with other settings is compared, but no rival
+        path = {a: about["path"] for a, about in document["allocators"].items()}
+        self.rivals = [p for p in self.peers if path[p] != path[subject]]
         self.packaged = [a for a, about in document["allocators"].items() if about["packaged"]]
         self.workloads, samples = document["workloads"], document["samples"]
         self.units = {row: unit for w in self.workloads.values() for row, unit in w["units"].items()}
@@ -37,7 +40,7 @@ class Field:
         found = {}
         for row, by in self.time_series.items():
             goal = workloads.GOALS.get(self.time_group[row], workloads.OTHER_GOAL)
-            peers = [p for p in self.peers if by[p] and len(by[p]) == len(by[self.subject]) and (not goal.packaged or p in self.packaged)]
+            peers = [p for p in self.rivals if by[p] and len(by[p]) == len(by[self.subject]) and (not goal.packaged or p in self.packaged)]
             if not peers:
                 continue
             middle = min(peers, key=lambda p: statistics.median(by[p]))
@@ -54,7 +57,7 @@ class Field:
 
     def summits(self):
         """{"mean of G": libkmm's time to the best peer of each row at once}."""
-        found = {f"mean of {g}": statistics.summit(self.time_series, rows, self.subject, self.peers)
+        found = {f"mean of {g}": statistics.summit(self.time_series, rows, self.subject, self.rivals)
                  for g, rows in means(self.time_group).items()}
         return {row: e for row, e in found.items() if e}
 

@@ -56,7 +56,7 @@ def made_up(rounds, ratios, rows, seed, broken=(), trace=()):
                     value = weather * ratio * math.exp(rnd.gauss(0, 0.01))
                     samples[row][a].append({"figures": {row: value}, "memory": {row: value}, "trace": trace})
     return {"host": {"kernel": "0", "machine": "none", "libc": "none", "cpus": 1, "load": 0}, "rounds": rounds, "failures": [],
-            "allocators": {a: {"path": None, "env": {}, "packaged": a == "same"} for a in ratios},
+            "allocators": {a: {"path": a.removesuffix("-off"), "env": {}, "packaged": a == "same"} for a in ratios},
             "workloads": {row: {"group": "macro", "measure": "cpu", "units": {row: "s"}, "memory_units": {row: "MiB"}, "series": [], "command": row} for row in rows},
             "samples": samples}
 
@@ -89,6 +89,11 @@ def check_statistics():
     check({g["verdict"] for g in summary["goals"].values()} == {"perhaps over"}, "four rounds are enough for a verdict")
     check({e["verdict"] for e in summary["against"]["time"]["mean of macro"].values()} == {"unknown"}, "four rounds give a verdict")
     check(set(summary["large"]) == {"a", "b"}, f"1.4 of glibc's memory is not too much: {summary['large']}")
+
+    summary, _ = summary_of(made_up(9, {**ratios, "kmm-off": 0.5}, ["a", "b"], 4))
+    check({g["peer"] for g in summary["goals"].values()} == {"faster"} and near(summary["summits"]["mean of macro"]["ratio"], 8 / 7, 0.02),
+          f"libkmm is its own rival: {summary['goals']}")
+    check(near(summary["against"]["time"]["mean of macro"]["kmm-off"]["ratio"], 8 / 5, 0.02), "libkmm with other settings is not compared")
 
     # An interval that is made for 95 % holds the truth in nearly that share of 60 runs.
     rnd = random.Random(3)

@@ -50,6 +50,22 @@ static unsigned pin_area(unsigned n)
 	return this_cpu_id();
 }
 
+static void drain_area(unsigned cpu)
+{
+	gate_enter();
+	drain_cpu(cpu);
+	gate_leave();
+}
+
+/* Allocates nr objects and frees them in the same order. */
+static void swing(void **p, unsigned nr, size_t size)
+{
+	for (unsigned i = 0; i < nr; i++)
+		CHECK(p[i] = kmalloc(size));
+	for (unsigned i = 0; i < nr; i++)
+		kfree(p[i]);
+}
+
 static void need_two_cpus(void)
 {
 	if (pin_area(0) == pin_area(1))
@@ -80,9 +96,7 @@ Test(sheaf, null_sheaves_stay_null)
 		p[i] = kmalloc(16u << (i % 8));
 	for (int i = 0; i < 500; i++)
 		kfree(p[i]);
-	gate_enter();
-	drain_cpu(0);
-	gate_leave();
+	drain_area(0);
 	for (unsigned i = 0; i < SHEAF_SLOTS; i++) {
 		cr_assert_null(boot_sheaf.slot[i]);
 		cr_assert_null(stop_sheaf.slot[i]);
@@ -123,10 +137,7 @@ Test(sheaf_lock, full_sheaves_stay_up_to_the_limit)
 	unsigned area = pin_area(0), max = kmalloc_caches[CLS].chain_max, refills;
 	struct slabinfo si;
 
-	for (int i = 0; i < NR; i++)
-		p[i] = kmalloc(64);
-	for (int i = 0; i < NR; i++)
-		kfree(p[i]);
+	swing(p, NR, 64);
 	cr_assert_eq(get_node(area, CLS)->nr_full, 0u, "the barn is for what others bring");
 	get_slabinfo(CLS, &si);
 	cr_assert_leq(si.nr_sheaf, CAP * (max + 1));
@@ -136,11 +147,8 @@ Test(sheaf_lock, full_sheaves_stay_up_to_the_limit)
 	slab_validate_all();
 
 	refills = (unsigned)global_vm_event(VM_sheaf_refill);
-	for (unsigned i = 0; i < CAP * (max + 1); i++)
-		p[i] = kmalloc(64);
+	swing(p, CAP * (max + 1), 64);
 	cr_assert_eq(global_vm_event(VM_sheaf_refill), refills, "and comes back without a slab");
-	for (unsigned i = 0; i < CAP * (max + 1); i++)
-		kfree(p[i]);
 	check_all_back();
 }
 
@@ -153,18 +161,13 @@ Test(sheaf_lock, chain_grows_by_need)
 	u64 before = 0;
 
 	for (int round = 0; round < 20; round++) {
-		for (int i = 0; i < NR; i++)
-			p[i] = kmalloc(64);
-		for (int i = 0; i < NR; i++)
-			kfree(p[i]);
+		swing(p, NR, 64);
 		if (round == 9)
 			before = global_vm_event(VM_sheaf_refill);
 	}
 	cr_assert_geq(n->chain_extra + kmalloc_caches[CLS].chain_max, 39u);
 	cr_assert_eq(global_vm_event(VM_sheaf_refill), before, "then slabs are not needed any more");
-	gate_enter();
-	drain_cpu(pcpu_of(this_cpu_id())->cpu);
-	gate_leave();
+	drain_area(pcpu_of(this_cpu_id())->cpu);
 	cr_assert_eq(n->chain_extra, 0u);
 	check_all_back();
 }
@@ -180,21 +183,35 @@ Test(sheaf_lock, sheaves_grow_by_need)
 
 	cr_assert_leq(kmalloc_caches[cls].sheaf_capacity, 2u);
 	for (int round = 0; round < 20; round++) {
-		for (int i = 0; i < NR; i++)
-			cr_assert_not_null(p[i] = kmalloc(SIZE));
-		for (int i = 0; i < NR; i++)
-			kfree(p[i]);
+		swing(p, NR, SIZE);
 		if (round == 9)
 			refills = global_vm_event(VM_sheaf_refill);
 		slab_validate_all();
 	}
 	cr_assert_gt(n->capacity_extra, 0u);
 	cr_assert_eq(global_vm_event(VM_sheaf_refill), refills, "then all of them stay in sheaves");
-	gate_enter();
-	drain_cpu(pcpu_of(this_cpu_id())->cpu);
-	gate_leave();
+	drain_area(pcpu_of(this_cpu_id())->cpu);
 	cr_assert_eq(n->capacity_extra, 0u, "until they are drained");
 	check_all_back();
+}
+
+/* Where a slab is an object or a few, a chain may hold more than a thirty-second of what is in use. */
+Test(sheaf_lock, dear_classes_keep_more)
+{
+	enum { NR = 200, SIZE = 12 << 10, HELD = 4000 };
+	static void *p[NR], *held[HELD];
+	unsigned round = 0;
+	u64 refills;
+
+	pin_area(0);
+	for (int i = 0; i < HELD; i++)
+		cr_assert_not_null(held[i] = kmalloc(4096));
+	cr_assert_gt(NR * SIZE, MIB(1) + HELD * 4096 / 32, "more than other classes may keep");
+	do {
+		refills = global_vm_event(VM_sheaf_refill);
+		swing(p, NR, SIZE);
+	} while (global_vm_event(VM_sheaf_refill) != refills && ++round < 1000);
+	cr_assert_lt(round, 1000u, "no slab is made any more");
 }
 
 /* Sheaves do not pile up: as many are made as are needed at once. */
@@ -205,10 +222,7 @@ Test(sheaf_lock, sheaves_are_recycled)
 
 	pin_area(0);
 	for (int round = 0; round < 40; round++) {
-		for (int i = 0; i < 20000; i++)
-			p[i] = kmalloc(64);
-		for (int i = 0; i < 20000; i++)
-			kfree(p[i]);
+		swing(p, 20000, 64);
 		if (round == 20)	/* the chain is as long as it gets */
 			made = global_vm_event(VM_sheaf_alloc);
 	}
@@ -301,12 +315,8 @@ static void drain_takes_all(void)
 	void *p[40];
 	u64 drains;
 
-	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
-		for (int i = 0; i < 2; i++)
-			p[i] = kmalloc(kmalloc_caches[cls].size);
-		for (int i = 0; i < 2; i++)
-			kfree(p[i]);
-	}
+	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)
+		swing(p, 2, kmalloc_caches[cls].size);
 	drains = global_vm_event(VM_cpu_drain);
 	gate_enter();
 	for (unsigned cpu = 0; cpu < nr_percpu_areas(); cpu++)
@@ -357,9 +367,7 @@ Test(sheaf, drain_without_membarrier_leaves_the_sheaves)
 		cr_skip_test("no rseq here");
 	forbid_membarrier();
 	get_slabinfo(CLS, &before);
-	gate_enter();
-	drain_cpu(0);
-	gate_leave();
+	drain_area(0);
 	get_slabinfo(CLS, &after);
 	cr_assert_gt(before.nr_sheaf, 0u);
 	cr_assert_eq(after.nr_sheaf, before.nr_sheaf);
@@ -574,10 +582,7 @@ static void *go_up_and_down(void *arg)
 
 	(void)arg;
 	for (unsigned n = 0; n < rounds(200); n++) {
-		for (unsigned i = 0; i < ARRAY_SIZE(p); i++)
-			CHECK(p[i] = kmalloc(64));
-		for (unsigned i = 0; i < ARRAY_SIZE(p); i++)
-			kfree(p[i]);
+		swing(p, ARRAY_SIZE(p), 64);
 	}
 	return NULL;
 }
