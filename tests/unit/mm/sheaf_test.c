@@ -200,8 +200,7 @@ Test(sheaf_lock, dear_classes_keep_more)
 {
 	enum { NR = 200, SIZE = 12 << 10, HELD = 4000 };
 	static void *p[NR], *held[HELD];
-	unsigned round = 0;
-	u64 refills;
+	u64 refills, round = 0;
 
 	pin_area(0);
 	for (int i = 0; i < HELD; i++)
@@ -212,6 +211,9 @@ Test(sheaf_lock, dear_classes_keep_more)
 		swing(p, NR, SIZE);
 	} while (global_vm_event(VM_sheaf_refill) != refills && ++round < 1000);
 	cr_assert_lt(round, 1000u, "no slab is made any more");
+	for (int i = 0; i < HELD; i++)
+		kfree(held[i]);
+	check_all_back();
 }
 
 /* Sheaves do not pile up: as many are made as are needed at once. */
@@ -318,10 +320,8 @@ static void drain_takes_all(void)
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)
 		swing(p, 2, kmalloc_caches[cls].size);
 	drains = global_vm_event(VM_cpu_drain);
-	gate_enter();
 	for (unsigned cpu = 0; cpu < nr_percpu_areas(); cpu++)
-		drain_cpu(cpu);
-	gate_leave();
+		drain_area(cpu);
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
 		get_slabinfo(cls, &si);
 		cr_assert_eq(si.nr_sheaf, 0u, "class %u", cls);
@@ -581,9 +581,8 @@ static void *go_up_and_down(void *arg)
 	static __thread void *p[3000];
 
 	(void)arg;
-	for (unsigned n = 0; n < rounds(200); n++) {
+	for (unsigned n = 0; n < rounds(200); n++)
 		swing(p, ARRAY_SIZE(p), 64);
-	}
 	return NULL;
 }
 
