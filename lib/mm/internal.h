@@ -39,6 +39,8 @@ void putback_slab(struct page *slab);
 unsigned __take_from_slab(struct kmem_cache_node *n, struct page *slab, void **p, unsigned want);
 /* Homes in use, CPUs and cache domains: i counts from 0; false behind the last. */
 bool home_by_index(unsigned i, unsigned *home);
+/* The node of what may be a slab: what its struct page says was read without a lock and may be nonsense. NULL: it is none. */
+struct kmem_cache_node *suspected_node(unsigned home, unsigned cls);
 /* The node of a cache domain, made if there is none; NULL: no memory. */
 struct kmem_cache_node *domain_node(unsigned domain, unsigned cls);
 /* The domain in which an area was last used. */
@@ -56,7 +58,7 @@ int nodes_prepare(unsigned cpu);		/* of all groups, for an area that comes onlin
 /* The class of a slab with its group. */
 static inline unsigned slab_cache(const struct page *slab)
 {
-	return slab->cls | (unsigned)slab->colour << MAP_COLOUR_SHIFT;
+	return READ_ONCE(slab->cls) | (unsigned)READ_ONCE(slab->colour) << MAP_COLOUR_SHIFT;
 }
 
 static inline u64 *slab_bits(struct page *slab)

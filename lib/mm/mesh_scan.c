@@ -113,25 +113,13 @@ static void end(void)
 		vm_unmap(seen, ALIGN(walk.nr_groups * sizeof(*seen), os_page_size));
 }
 
-/* The node of what may be a slab that meshing is about. What its struct page says may be nonsense. */
-static struct kmem_cache_node *mesh_node(const struct page *slab, unsigned cache, unsigned home)
-{
-	unsigned cls = cache & MAP_CLASS_MASK;
-
-	if (!cls || cls >= NR_KMALLOC_CLASSES || home >= HOME_DOMAIN + NR_DOMAINS || (home < HOME_DOMAIN && home >= nr_percpu_areas()))
-		return NULL;
-	if (!mesh_class_is_worth(cls) || !IS_ALIGNED((uintptr_t)page_address(slab), os_page_size))
-		return NULL;
-	return get_node(home, cache);
-}
-
 /* Locks the node of a slab, which then is one for sure. NULL: it is none, or has no objects to be moved. */
 static struct kmem_cache_node *lock_slab(struct page *slab)
 {
 	unsigned cache = slab_cache(slab), home = READ_ONCE(slab->home);
-	struct kmem_cache_node *n = mesh_node(slab, cache, home);
+	struct kmem_cache_node *n = suspected_node(home, cache);
 
-	if (!n)
+	if (!n || !mesh_class_is_worth(cache & MAP_CLASS_MASK) || !IS_ALIGNED((uintptr_t)page_address(slab), os_page_size))
 		return NULL;
 	mutex_lock(&n->lock, LOCK_node);
 	if (slab->flags & PG_slab && slab_cache(slab) == cache && slab->home == home)

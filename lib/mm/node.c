@@ -52,6 +52,14 @@ __resident struct kmem_cache_node *__get_node(unsigned home, unsigned cls)
 	return nodes ? nodes + (cls & MAP_CLASS_MASK) : NULL;
 }
 
+struct kmem_cache_node *suspected_node(unsigned home, unsigned cls)
+{
+	unsigned in_group = cls & ((1u << MAP_COLOUR_SHIFT) - 1);	/* with the bit that is clear in a class */
+	bool is_home = home < HOME_DOMAIN ? home < nr_percpu_areas() : home < HOME_DOMAIN + NR_DOMAINS;
+
+	return is_home && in_group && in_group < NR_KMALLOC_CLASSES ? get_node(home, cls) : NULL;
+}
+
 static struct kmem_cache_node *make_nodes(struct kmem_cache_node **entry)
 {
 	struct kmem_cache_node *nodes = smp_load_acquire(entry), *none = NULL;

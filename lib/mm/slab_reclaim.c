@@ -260,25 +260,21 @@ static u64 __pages_to_shrink(struct scan_control *sc, struct page *slab)
 	return map;
 }
 
-/* The node of what may be a slab with something to give back. What its struct page says may be nonsense. */
-static struct kmem_cache_node *worth_a_look(const struct page *slab, unsigned home, unsigned cls)
+/* May a slab of that class have something to give back? */
+static bool worth_a_look(const struct page *slab, unsigned cls)
 {
 	const struct kmem_cache *s = cache_of(cls);
 
-	if ((cls & MAP_CLASS_MASK) >= NR_KMALLOC_CLASSES || home >= HOME_DOMAIN + NR_DOMAINS || (home < HOME_DOMAIN && home >= nr_percpu_areas()))
-		return NULL;
-	if (s->nr_pages < 2 || s->nr_pages > 64 || (size_t)READ_ONCE(slab->nr_free) * s->size < os_page_size)
-		return NULL;
-	return get_node(home, cls);
+	return s->nr_pages >= 2 && s->nr_pages <= 64 && (size_t)READ_ONCE(slab->nr_free) * s->size >= os_page_size;
 }
 
 static void look_at_slab(struct scan_control *sc, struct page *slab, struct shrink_batch *b)
 {
 	unsigned cls = slab_cache(slab), home = READ_ONCE(slab->home);
-	struct kmem_cache_node *n = worth_a_look(slab, home, cls);
+	struct kmem_cache_node *n = suspected_node(home, cls);
 	u64 map = 0;
 
-	if (!n)
+	if (!n || !worth_a_look(slab, cls))
 		return;
 	mutex_lock(&n->lock, LOCK_node);
 	if (slab->flags & PG_slab && slab_cache(slab) == cls && slab->home == home && slab->bucket < NR_SLAB_BUCKETS &&

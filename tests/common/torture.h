@@ -109,6 +109,7 @@ static inline void t_start(const char *name)
 	Dl_info info;
 
 	t_name = name;
+	setvbuf(stdout, NULL, _IOLBF, 0);	/* a crash must not take with it what was said before */
 	clock_gettime(CLOCK_REALTIME, &ts);
 	t_seed = seed ? strtoull(seed, NULL, 0) : ((uint64_t)ts.tv_nsec << 16 ^ (uint64_t)ts.tv_sec) & 0xffffffffu;
 	t_torture = torture && *torture && strcmp(torture, "0");

@@ -240,3 +240,20 @@ Test(node, threads_locked, .init = boot_lock)
 {
 	check_threads();
 }
+
+/* Where a walk takes a page for a slab that is none, class, group and home are the bytes of any number, as of 133 pages. */
+Test(node, nonsense_has_no_node, .init = boot_auto)
+{
+	online(1);
+	kfree(kmalloc(64));
+	cr_assert_eq(suspected_node(0, cache(64, 0)), get_node(0, cache(64, 0)));
+	cr_assert_eq(suspected_node(0, cache(64, 1)), get_node(0, cache(64, 1)));
+	cr_assert_not_null(get_node(0, cache(64, 1)));
+	for (unsigned colour = 0; colour < 2; colour++)
+		for (unsigned cls = 0; cls < 1u << MAP_COLOUR_SHIFT; cls++)
+			if (!cls || cls >= NR_KMALLOC_CLASSES)
+				cr_assert_null(suspected_node(0, cls | colour << MAP_COLOUR_SHIFT), "class %u", cls);
+	for (unsigned home = nr_percpu_areas(); home <= UINT16_MAX; home++)
+		if (home < HOME_DOMAIN || home >= HOME_DOMAIN + NR_DOMAINS)
+			cr_assert_null(suspected_node(home, cache(64, 0)), "home %#x", home);
+}
