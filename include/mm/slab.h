@@ -48,8 +48,9 @@ static inline struct kmem_cache_node *get_node(unsigned home, unsigned cls)
 /* Makes slots and nodes of a memory group on every CPU, for ever. 0 or -ENOMEM. Inside the gate; the caller serialises. */
 int colour_online(unsigned colour);
 bool colour_is_online(unsigned colour);
+extern u32 nr_colours;		/* those from there on have never been online */
 /* All groups that have ever been, the root group first. */
-#define for_each_colour(c) for (unsigned c = 0; c < NR_COLOURS; c++) if (colour_is_online(c))
+#define for_each_colour(c) for (unsigned c = 0; c < smp_load_acquire(&nr_colours); c++) if (colour_is_online(c))
 
 /* --- the allocator ------------------------------------------------------------------------------------ */
 int kmem_cache_init(void);		/* 0 or -ENOMEM */

@@ -31,6 +31,8 @@
 static struct kmem_cache_node *root_domains[NR_DOMAINS];
 static struct kmem_cache_node **homes[NR_COLOURS];
 static bool colour_ready[NR_COLOURS];	/* on every area */
+static u32 nr_domains;			/* those from there on have never had a node */
+u32 nr_colours = 1;
 
 _Static_assert(NODES_SIZE <= PERCPU_CAPTURED - PERCPU_NODES, "the nodes of a CPU fit into its area");
 
@@ -77,8 +79,12 @@ static struct kmem_cache_node *make_nodes(struct kmem_cache_node **entry)
 __resident struct kmem_cache_node *domain_node(unsigned domain, unsigned cls)
 {
 	struct kmem_cache_node **entry = nodes_entry(HOME_DOMAIN + domain, cls >> MAP_COLOUR_SHIFT), *nodes;
+	u32 nr = smp_load_acquire(&nr_domains);
 
 	nodes = entry ? make_nodes(entry) : NULL;
+	while (nodes && unlikely(nr <= domain) &&
+	       !__atomic_compare_exchange_n(&nr_domains, &nr, domain + 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		;
 	return nodes ? nodes + (cls & MAP_CLASS_MASK) : NULL;
 }
 
@@ -93,7 +99,7 @@ __resident bool home_by_index(unsigned i, unsigned *home)
 	u32 nr = nr_percpu_areas();
 
 	*home = i < nr ? i : HOME_DOMAIN + (i - nr);
-	return i < nr + NR_DOMAINS;
+	return i < nr + smp_load_acquire(&nr_domains);
 }
 
 /* --- coming online: hotplug lock held --------------------------------------------------------------------- */
@@ -143,5 +149,7 @@ int colour_online(unsigned colour)
 	if (for_each_online_area(prepare_colour_on, &colour) != 0)
 		return -ENOMEM;
 	smp_store_release(&colour_ready[colour], true);
+	if (colour >= nr_colours)
+		smp_store_release(&nr_colours, colour + 1);
 	return 0;
 }
