@@ -14,6 +14,7 @@
 void gate_enter(void);		/* waits while a fork is under way, unless the caller is the forking thread */
 void gate_leave(void);
 bool gate_is_inside(void);	/* this thread; for assertions */
+bool gate_is_held(void);	/* nobody forks now, or it is this thread that does; for assertions */
 
 void gate_close(void);		/* at-fork prepare */
 void gate_open(void);		/* parent */

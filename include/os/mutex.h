@@ -27,6 +27,8 @@ void __mutex_wake(struct mutex *m);
 void lockdep_acquire(enum lock_class c, bool trylock);	/* BUG on wrong order in this thread; a try may be out of order */
 void lockdep_release(enum lock_class c);
 bool lockdep_is_held(enum lock_class c);
+/* From now on locks that fork does not take (FORK_COVERED) are taken only where fn is true: inside the gate. */
+void lockdep_covered_by(bool (*fn)(void));
 /*
  * The longest that a thread which asked for it held a lock of each class, in ns of its own CPU time, so that being preempted
  * does not count; of the wait for the lock, what was spent spinning does. For tests.
@@ -37,6 +39,7 @@ extern u64 lockdep_longest_ns[NR_LOCK_CLASSES];
 static inline void lockdep_acquire(enum lock_class c, bool trylock) { (void)c; (void)trylock; }
 static inline void lockdep_release(enum lock_class c) { (void)c; }
 static inline bool lockdep_is_held(enum lock_class c) { (void)c; return true; }
+static inline void lockdep_covered_by(bool (*fn)(void)) { (void)fn; }
 #endif
 
 static inline bool mutex_trylock(struct mutex *m, enum lock_class c)

@@ -21,6 +21,7 @@
 #include "api/stats.h"
 #include "base/param.h"
 #include "base/printk.h"
+#include "mm/gate.h"
 #include "mm/kmmd.h"
 #include "mm/memcg_rules.h"
 #include "mm/mm_struct.h"
@@ -102,6 +103,7 @@ static void boot(void)
 	mm_init();
 	memcg_init();
 	kmm_stats_init();
+	lockdep_covered_by(gate_is_held);
 }
 
 void kmm_boot(void)

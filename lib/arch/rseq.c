@@ -61,7 +61,8 @@ static bool code_may_change;
 #define RSEQ_ORIG_SIZE	    32u
 #define RSEQ_TEST_TRIES	    16
 
-#define FREEZE_MS	    500		/* patience with a preempted holder */
+#define FREEZE_MS	    500		/* patience with a preempted holder, and how often at least it is given its turn: */
+#define FREEZE_YIELDS	    1000	/* a machine that stood still has had the time pass, and the holder nothing of it */
 #define FROZEN		    3u		/* state of an area's lock around fork */
 
 /* From the dynamic linker, glibc 2.35; absent elsewhere. */
@@ -223,12 +224,13 @@ bool percpu_put_empty(void *sheaf)
 static void freeze_locks(void)
 {
 	u64 end = os_clock_ms() + FREEZE_MS;
+	u32 yields = 0;
 
 	for (u32 cpu = 0; cpu < percpu_hot.nr_areas; cpu++) {
 		u32 *state = &percpu_lock(cpu)->state, zero = 0;
 
 		while (!__atomic_compare_exchange_n(state, &zero, FROZEN, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-			if (os_clock_ms() >= end)
+			if (++yields >= FREEZE_YIELDS && os_clock_ms() >= end)
 				break;
 			zero = 0;
 			os_yield();

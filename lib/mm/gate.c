@@ -105,6 +105,11 @@ bool gate_is_inside(void)
 	return inside.state & DEPTH_MASK;
 }
 
+bool gate_is_held(void)
+{
+	return gate_is_inside() || owner == self();
+}
+
 static __rare u32 nr_inside(void)
 {
 	u32 sum = __atomic_load_n(&boot_gate, __ATOMIC_SEQ_CST);

@@ -281,7 +281,9 @@ static u32 kmmd_pass(bool may_open, u32 *look_ms)
 	struct scan_control sc;
 	bool more;
 
+	gate_enter();
 	kswapd_begin(&sc);
+	gate_leave();
 	do {
 		gate_enter();
 		more = shrink_slice(&sc);

@@ -6,7 +6,8 @@
  * waiter spins for about a microsecond before it sleeps. On one CPU spinning is useless and harmless.
  *
  * Locks. With KMM_DEBUG the order of lockclass.def is checked in each thread: no lock of a rank at or below the
- * highest held may be waited for (locks of one rank do not nest), only tried.
+ * highest held may be waited for (locks of one rank do not nest), only tried. And what fork does not take itself is taken only
+ * where fork waits for it.
  *
  * Kernel counterpart: kernel/locking/mutex.c (optimistic spinning), kernel/locking/lockdep.c. The three-state
  * protocol is from Ulrich Drepper, "Futexes Are Tricky" (2011).
@@ -81,6 +82,21 @@ static __thread u8 held_locks[NR_LOCK_CLASSES] __initial_exec;
 static __thread bool timed __initial_exec;
 static __thread u64 held_since_ns[NR_LOCK_CLASSES] __initial_exec;
 u64 lockdep_longest_ns[NR_LOCK_CLASSES];
+static bool (*fork_waits_for_us)(void);
+
+#define FORK_COVERED true
+#define FORK_TAKE false
+#define FORK_GATE false
+#define FORK_RESET false
+#define LOCKCLASS(rank, name, fork, help) [rank] = fork,
+static const bool covered[] = {
+#include "base/lockclass.def"
+};
+
+void lockdep_covered_by(bool (*fn)(void))
+{
+	fork_waits_for_us = fn;
+}
 
 void lockdep_time_this_thread(bool on)
 {
@@ -92,6 +108,8 @@ void lockdep_acquire(enum lock_class c, bool trylock)
 	for (unsigned higher = c; !trylock && higher < NR_LOCK_CLASSES; higher++)
 		if (held_locks[higher])
 			__bug(__FILE__, __LINE__, "lock order of lockclass.def violated");
+	if (covered[c] && fork_waits_for_us && !fork_waits_for_us())
+		__bug(__FILE__, __LINE__, "a lock that fork does not take is taken outside the slow-path gate");
 	if (held_locks[c]++ == 0 && unlikely(timed))
 		held_since_ns[c] = os_thread_cpu_ns(0);
 }

@@ -138,3 +138,28 @@ Test(futex, unlock_of_a_lock_not_held_is_a_bug, .signal = SIGABRT)
 
 	mutex_unlock(&a, LOCK_node);
 }
+
+/* --- what fork waits for ------------------------------------------------------------------------------------- */
+
+static bool waited_for;
+
+static bool fork_waits(void)
+{
+	return waited_for;
+}
+
+Test(futex, locks_that_fork_takes_or_waits_for)
+{
+	lockdep_covered_by(fork_waits);
+	mutex_lock(&lock, LOCK_mmap);		/* fork takes it */
+	mutex_unlock(&lock, LOCK_mmap);
+	waited_for = true;
+	mutex_lock(&lock, LOCK_zone);
+	mutex_unlock(&lock, LOCK_zone);
+}
+
+Test(futex, a_lock_that_a_child_would_find_held, .signal = SIGABRT)
+{
+	lockdep_covered_by(fork_waits);
+	mutex_trylock(&lock, LOCK_zone);
+}
