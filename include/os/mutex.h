@@ -27,7 +27,10 @@ void __mutex_wake(struct mutex *m);
 void lockdep_acquire(enum lock_class c, bool trylock);	/* BUG on wrong order in this thread; a try may be out of order */
 void lockdep_release(enum lock_class c);
 bool lockdep_is_held(enum lock_class c);
-/* From now on locks that fork does not take (FORK_COVERED) are taken only where fn is true: inside the gate. */
+/*
+ * From now on locks that fork does not take (FORK_COVERED) are taken only where fn, which asks for the gate, is true, or under a
+ * lock that fork takes.
+ */
 void lockdep_covered_by(bool (*fn)(void));
 /*
  * The longest that a thread which asked for it held a lock of each class, in ns of its own CPU time, so that being preempted

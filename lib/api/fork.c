@@ -94,9 +94,11 @@ static void atfork_child(void)
 	kmm_rcu_after_fork_child();
 	fork_undo(gate_reset_child);
 	runtime_const_never();	/* prctl.c */
+	gate_enter();		/* nobody can fork now, but who takes locks is inside */
 	tasks_reset_child();
 	memcg_reset_child();
 	memcg_reclaim_reset_child();
+	gate_leave();
 	kmmd_reset_child();
 }
 

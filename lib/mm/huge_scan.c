@@ -22,6 +22,7 @@
 #include "internal.h"
 #include "vmap.h"
 
+#include "mm/gate.h"
 #include "page/huge_memory.h"
 
 #define BLOCK_PAGES (1u << PAGEBLOCK_ORDER)
@@ -135,6 +136,7 @@ static bool next_in_area(struct huge_block *b)
 	uintptr_t addr = next_piece;
 	bool found = false;
 
+	gate_enter();
 	vmap_lock();
 	while ((va = __area_above(addr)) != NULL) {
 		addr = ALIGN(max(addr, va->va_start), PAGEBLOCK_SIZE);
@@ -147,6 +149,7 @@ static bool next_in_area(struct huge_block *b)
 		*b = (struct huge_block){ .addr = (void *)addr, .nr_used = BLOCK_PAGES, .live = PAGEBLOCK_SIZE,
 					  .sum = (u32)((va->va_start ^ va->requested) >> 4) | 1 };
 	vmap_unlock();
+	gate_leave();
 	next_piece = addr + PAGEBLOCK_SIZE;
 	return found;
 }

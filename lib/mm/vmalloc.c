@@ -38,6 +38,7 @@
 
 #include "base/align.h"
 #include "base/bug.h"
+#include "mm/gate.h"
 #include "mm/mm_struct.h"
 #include "os/os.h"
 #include "os/vm.h"
@@ -313,12 +314,14 @@ bool find_vmap_area(const void *p, struct vmap_area *copy)
 
 	if (!vmalloc_region_contains(p))
 		return false;
+	gate_enter();		/* malloc_usable_size() comes here from outside */
 	vmap_lock();
 	va = __find_area(addr);
 	found = va != NULL && !va->lazy;
 	if (found)
 		*copy = *va;
 	vmap_unlock();
+	gate_leave();
 	return found;
 }
 

@@ -82,20 +82,25 @@ static __thread u8 held_locks[NR_LOCK_CLASSES] __initial_exec;
 static __thread bool timed __initial_exec;
 static __thread u64 held_since_ns[NR_LOCK_CLASSES] __initial_exec;
 u64 lockdep_longest_ns[NR_LOCK_CLASSES];
-static bool (*fork_waits_for_us)(void);
+static bool (*gate_is_held)(void);
 
-#define FORK_COVERED true
-#define FORK_TAKE false
-#define FORK_GATE false
-#define FORK_RESET false
+static const enum { FORK_RESET, FORK_GATE, FORK_TAKE, FORK_COVERED } at_fork[] = {
 #define LOCKCLASS(rank, name, fork, help) [rank] = fork,
-static const bool covered[] = {
 #include "base/lockclass.def"
 };
 
 void lockdep_covered_by(bool (*fn)(void))
 {
-	fork_waits_for_us = fn;
+	gate_is_held = fn;
+}
+
+/* At the gate, or for a lock that this thread holds. */
+static bool fork_waits_for_us(void)
+{
+	for (unsigned c = 0; c < NR_LOCK_CLASSES; c++)
+		if (at_fork[c] == FORK_TAKE && held_locks[c])
+			return true;
+	return !gate_is_held || gate_is_held();
 }
 
 void lockdep_time_this_thread(bool on)
@@ -108,8 +113,8 @@ void lockdep_acquire(enum lock_class c, bool trylock)
 	for (unsigned higher = c; !trylock && higher < NR_LOCK_CLASSES; higher++)
 		if (held_locks[higher])
 			__bug(__FILE__, __LINE__, "lock order of lockclass.def violated");
-	if (covered[c] && fork_waits_for_us && !fork_waits_for_us())
-		__bug(__FILE__, __LINE__, "a lock that fork does not take is taken outside the slow-path gate");
+	if (at_fork[c] == FORK_COVERED && !fork_waits_for_us())
+		__bug(__FILE__, __LINE__, "a lock that fork does not take, where fork waits for nobody");
 	if (held_locks[c]++ == 0 && unlikely(timed))
 		held_since_ns[c] = os_thread_cpu_ns(0);
 }

@@ -141,25 +141,29 @@ Test(futex, unlock_of_a_lock_not_held_is_a_bug, .signal = SIGABRT)
 
 /* --- what fork waits for ------------------------------------------------------------------------------------- */
 
-static bool waited_for;
+static bool inside;
 
-static bool fork_waits(void)
+static bool is_inside(void)
 {
-	return waited_for;
+	return inside;
 }
 
-Test(futex, locks_that_fork_takes_or_waits_for)
+Test(futex, locks_that_fork_waits_for)
 {
-	lockdep_covered_by(fork_waits);
-	mutex_lock(&lock, LOCK_mmap);		/* fork takes it */
-	mutex_unlock(&lock, LOCK_mmap);
-	waited_for = true;
+	struct mutex other = { 0 };
+
+	lockdep_covered_by(is_inside);
+	mutex_lock(&lock, LOCK_task);		/* fork takes it, */
+	mutex_lock(&other, LOCK_metapool);	/* and so nobody holds this one while it forks */
+	mutex_unlock(&other, LOCK_metapool);
+	mutex_unlock(&lock, LOCK_task);
+	inside = true;
 	mutex_lock(&lock, LOCK_zone);
 	mutex_unlock(&lock, LOCK_zone);
 }
 
 Test(futex, a_lock_that_a_child_would_find_held, .signal = SIGABRT)
 {
-	lockdep_covered_by(fork_waits);
+	lockdep_covered_by(is_inside);
 	mutex_trylock(&lock, LOCK_zone);
 }
