@@ -51,7 +51,7 @@ static u32 slab_pages(u32 size)
 			return bytes >> PAGE_SHIFT;
 	/* Exactly so many pages that little is left over. */
 	for (u32 pages = max(1u, (size * (size <= KIB(16) ? 4 : 1)) >> PAGE_SHIFT);; pages++)
-		if (wastes_little(pages << PAGE_SHIFT, size, 16))
+		if (wastes_little(pages << PAGE_SHIFT, size, 32))
 			return pages;
 }
 
