@@ -109,7 +109,7 @@ KMM_API unsigned long kmm_decay_get(void);
  * that the program makes itself. Each size class takes whole slabs, so a group whose max is below KMM_MEMCG_ENOUGH bytes
  * may be refused memory although it uses less.
  */
-#define KMM_MEMCG_ENOUGH (4560ul << 10)
+#define KMM_MEMCG_ENOUGH (4576ul << 10)
 
 /*
  * A new group, "plug" or "batch/low": all but the last part must exist. Parts have up to 31 letters, digits, '_', '-' and

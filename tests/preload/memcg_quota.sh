@@ -32,11 +32,11 @@ has "$(($(mib 1024) * 1024 * 4096)) max" KMM_MEMORY_MAX=4096T		# larger than RAM
 for bad in 0 1 100K 4M; do
 	for setting in MAX HIGH; do
 		has "max max" "KMM_MEMORY_$setting=$bad"
-		[ "$(cat "$tmp/err")" = "kmm: KMM_MEMORY_$setting is below 4560 kB, which one slab of each size class needs: it is ignored" ] ||
+		[ "$(cat "$tmp/err")" = "kmm: KMM_MEMORY_$setting is below 4576 kB, which one slab of each size class needs: it is ignored" ] ||
 			fail "KMM_MEMORY_$setting=$bad: $(cat "$tmp/err")"
 	done
 done
-has "$((4560 << 10)) max" KMM_MEMORY_MAX=4560K KMM_KTHREAD=0 2>/dev/null
+has "$((4576 << 10)) max" KMM_MEMORY_MAX=4576K KMM_KTHREAD=0 2>/dev/null
 for bad in '' x -1 1x 1.5G 0x10 101% 0% nan '1 G' 99999999999999999999999; do
 	for setting in MAX HIGH; do
 		has "max max" "KMM_MEMORY_$setting=$bad"
