@@ -23,6 +23,7 @@ void kmmd_wake(void);
 void kmmd_init(void);			/* by the main thread, once */
 /* A task was made, there are nr now: with KMM_KTHREAD=1 that is reason enough. */
 void kmmd_note_tasks(u32 nr);
+void kmmd_note_thread(void);	/* a thread was made, which may never meet a slow path */
 bool kmmd_running(void);
 void kmmd_want(void);		/* much could go home now: the next slow path looks */
 u64 kmmd_cpu_ns(void);	/* CPU time that the background thread has taken, those before it included */

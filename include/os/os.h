@@ -15,6 +15,7 @@ __attribute__((noreturn)) void os_exit(int status);	/* the whole process, at onc
 long os_prctl(int option, const unsigned long arg[4]);	/* what it returns, or -errno */
 int os_comm(char comm[16]);		/* name of the calling thread, without /proc; 0 or -errno */
 bool os_thread_alive(int tid);		/* a thread of this process */
+unsigned os_nr_threads(void);		/* of this process; 0: not known */
 int os_thread_comm(int tid, char comm[16]);	/* name of a thread, "" and -errno when unknown */
 int os_getcpu(void);			/* CPU number the caller ran on, by rseq or vdso; 0 when unknown */
 int os_getcpu_syscall(void);		/* the same, asked of the kernel */

@@ -6,7 +6,8 @@
  * libc's; otherwise a small record takes the creator's group to the new thread, which frees it before anything else. A
  * group that has been removed in between is not entered; the thread begins in the root.
  *
- * It is also the last moment at which the process has one thread: the fast paths get their constants (arch/x86_64/runtime_const.c).
+ * It is also the last moment at which the process has one thread: the fast paths get their constants (arch/x86_64/runtime_const.c),
+ * and kmmd hears that there may be two, since a thread that finds all that it wants in sheaves is not known otherwise.
  *
  * Fast and slow path: libc's functions are looked up at the first call and kept (os/kthread.c).
  *
@@ -15,6 +16,7 @@
 #include "api/malloc.h"
 
 #include "arch/runtime_const.h"
+#include "mm/kmmd.h"
 #include "mm/memcg_rules.h"
 #include "os/kthread.h"
 #include <errno.h>
@@ -75,15 +77,19 @@ EXPORT_SYMBOL __resident int pthread_create(pthread_t *thread, const pthread_att
 	if (unlikely(!create))
 		return EAGAIN;
 	runtime_const_before_threads();
-	if (likely(!memcg_enabled))
-		return create(thread, attr, fn, arg);
-	start = new_start(arg);
-	if (unlikely(!start))
-		return EAGAIN;
-	start->fn.posix = fn;
-	ret = create(thread, attr, begin_posix, start);
-	if (ret)
-		kmm_free_internal(start);
+	if (likely(!memcg_enabled)) {
+		ret = create(thread, attr, fn, arg);
+	} else {
+		start = new_start(arg);
+		if (unlikely(!start))
+			return EAGAIN;
+		start->fn.posix = fn;
+		ret = create(thread, attr, begin_posix, start);
+		if (ret)
+			kmm_free_internal(start);
+	}
+	if (!ret)
+		kmmd_note_thread();
 	return ret;
 }
 
@@ -96,14 +102,18 @@ EXPORT_SYMBOL int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 	if (unlikely(!create))
 		return thrd_error;
 	runtime_const_before_threads();
-	if (likely(!memcg_enabled))
-		return create(thread, fn, arg);
-	start = new_start(arg);
-	if (unlikely(!start))
-		return thrd_nomem;
-	start->fn.c11 = fn;
-	ret = create(thread, begin_c11, start);
-	if (ret != thrd_success)
-		kmm_free_internal(start);
+	if (likely(!memcg_enabled)) {
+		ret = create(thread, fn, arg);
+	} else {
+		start = new_start(arg);
+		if (unlikely(!start))
+			return thrd_nomem;
+		start->fn.c11 = fn;
+		ret = create(thread, begin_c11, start);
+		if (ret != thrd_success)
+			kmm_free_internal(start);
+	}
+	if (ret == thrd_success)
+		kmmd_note_thread();
 	return ret;
 }

@@ -17,7 +17,8 @@
  *	   +---- a decay time later ---- kmmd_consider() of a slow path -------+
  *
  * When it starts
- *	It must be worth it: kmmd_wanted, and a second thread is alive; or KSWAPD_EARNED bytes could go home, since one
+ *	It must be worth it: kmmd_wanted, and a second thread is alive, one that a slow path has met or pthread_create() has
+ *	made; or KSWAPD_EARNED bytes could go home, since one
  *	more thread in a single-threaded program breaks unshare and setns. It must be safe: our caller is the program,
  *	not libc or ld.so, which may hold the loader's locks inside pthread_create or dlopen; and the process is the
  *	one that libkmm runs in, not a vfork child that borrows its memory. A program of one thread gets no libraries.
@@ -84,6 +85,7 @@ static u32 *main_tid;			/* cleared by the kernel when the main thread ends; NULL
 static u32 kmmd_seq;			/* changes when somebody wakes kmmd */
 static bool kmmd_asleep;		/* for good, or about to be */
 static u32 skip;			/* slow paths until the next look at how much could go home */
+static bool thread_made;		/* since threads were counted last */
 static bool kmmd_loaded;		/* or tried to */
 static u64 kmmd_spent_ns;		/* CPU time of kmmds that have ended */
 
@@ -99,6 +101,11 @@ __resident void kmmd_note_tasks(u32 nr)
 	if (nr >= 2 && smp_load_acquire(&kmmd_state) == KMMD_IDLE &&
 	    (kmm_params.kthread == KTHREAD_ALWAYS || reclaimable_bytes() >= KSWAPD_WORTH))
 		WRITE_ONCE(kmmd_wanted, true);
+}
+
+__resident void kmmd_note_thread(void)
+{
+	WRITE_ONCE(thread_made, true);
 }
 
 void kmmd_want(void)
@@ -382,7 +389,7 @@ static bool may_be_worth_it(bool *earned)
 	u32 left = READ_ONCE(skip);
 
 	*earned = false;
-	if (nr_tasks() >= 2 && os_clock_ms() >= READ_ONCE(next_look_ms))
+	if ((nr_tasks() >= 2 || READ_ONCE(thread_made)) && os_clock_ms() >= READ_ONCE(next_look_ms))
 		return true;
 	WRITE_ONCE(skip, left ? left - 1 : SLOW_PATHS_SKIPPED);
 	if (left != 0)
@@ -399,6 +406,12 @@ static bool second_thread_is_alive(void)
 
 	WRITE_ONCE(next_look_ms, os_clock_ms() + RETRY_MS);
 	for_each_task(count_task, &alive);
+	if (alive < 2 && READ_ONCE(thread_made)) {
+		WRITE_ONCE(thread_made, false);
+		alive = os_nr_threads();
+		if (alive >= 2)
+			WRITE_ONCE(thread_made, true);
+	}
 	return alive >= 2;
 }
 
@@ -477,6 +490,7 @@ void kmmd_reset_child(void)
 	kcompactd_exit();
 	vmpressure_forget();
 	next_look_ms = 0;
+	thread_made = false;
 	kmmd_init();
 	WRITE_ONCE(kmmd_wanted, reclaimable_bytes() >= KSWAPD_WORTH);
 }

@@ -86,6 +86,15 @@ int os_comm(char comm[16])
 	return (int)raw_syscall5(SYS_prctl, PR_GET_NAME, (long)comm, 0, 0, 0);
 }
 
+/* /proc/self/task has a link for each thread, and two of its own. */
+unsigned os_nr_threads(void)
+{
+	struct stat st;
+
+	return raw_syscall4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&st, 0) == 0 && st.st_nlink > 2
+		? (unsigned)st.st_nlink - 2 : 0;
+}
+
 bool os_thread_alive(int tid)
 {
 	return raw_syscall3(SYS_tgkill, os_getpid(), tid, 0) == 0;

@@ -139,6 +139,26 @@ Test(kmmd, not_in_a_single_threaded_program)
 	cr_assert(!kmmd_wanted, "there is nothing to give back");
 }
 
+/* Criterion's own thread is one that no slow path has told us of; a child has none. */
+Test(kmmd, threads_without_a_slow_path)
+{
+	int status;
+	pid_t pid;
+
+	cr_assert_eq(os_nr_threads(), nr_threads(NULL, NULL));
+	pid = fork();
+	if (pid == 0) {
+		kmmd_note_thread();
+		consider();
+		_exit(os_nr_threads() == 1 && !kmmd_running() ? 0 : 1);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0);
+	kmmd_note_thread();
+	consider();
+	cr_assert(kmmd_running());
+}
+
 Test(kmmd, not_when_switched_off)
 {
 	start_second_thread();
