@@ -93,12 +93,13 @@ void classify_address(const void *p, struct addr_info *info);
 
 /* Takes every sheaf of the CPU (area) back into slabs. Needs no cooperation of its threads. Inside the gate. */
 void drain_cpu(unsigned cpu);
-/* The same of all CPUs for one memory group, with one membarrier, and its barns and empty slabs. Inside the gate. */
-void drain_colour(unsigned colour);
+/*
+ * The same of all CPUs for one memory group's classes from first on, with one membarrier, and of its barns; empty slabs go to the
+ * page allocator. Inside the gate.
+ */
+void drain_classes(unsigned colour, unsigned first);
 /* All CPUs, all groups, all barns; empty slabs go to the page allocator. Inside the gate. */
 void kmem_cache_shrink_all(void);
-/* Empty slabs alone, or what the caches hold as well; true if there was anything. Inside the gate. */
-bool kmem_cache_reap(bool caches);
 
 /* Sums for slabinfo. */
 struct slabinfo {

@@ -39,13 +39,17 @@ bool scan_is_old(struct scan_control *sc, u32 since_ms, u32 max_age_ms);
 
 /*
  * Something that holds free memory (kernel: struct shrinker). scan does one slice; false: nothing more in this pass.
- * reap, if there is one, gives back whole free pages and takes no other trouble; with caches it takes those back, too, if they
- * hold enough. It is called before a zone grows, with no lock held. True if there was anything.
+ * reap, if there is one, is called before the heap grows, with no lock held. True if there was anything.
  */
+enum reap_depth {
+	REAP_EMPTY,		/* whole free pages, without any other trouble */
+	REAP_LARGE,		/* from caches what they hold in few pieces, if that is enough */
+	REAP_CACHES,		/* all that caches hold, if that is enough */
+};
 struct shrinker {
 	const char *name;
 	bool (*scan)(struct scan_control *sc);
-	bool (*reap)(bool caches);
+	bool (*reap)(enum reap_depth depth);
 	size_t (*count)(void);		/* bytes that would go if they were old, about; NULL: cannot tell */
 	struct shrinker *next;
 };
@@ -68,8 +72,8 @@ void page_reporting_notify_free(struct zone *zone, u32 now_ms);
 
 /* One slice, of whoever is in turn. false: the pass is over. Kernel: shrink_node(). */
 bool shrink_slice(struct scan_control *sc);
-/* What every shrinker can reap, caches too or not. True if there was anything. */
-bool reap_all(bool caches);
+/* What every shrinker can reap. True if there was anything. */
+bool reap_all(enum reap_depth depth);
 /*
  * Called without locks before a zone grows: caches are reaped, at a small share of the time; who comes while another does it
  * waits for that. True if there was anything.

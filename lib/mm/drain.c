@@ -165,12 +165,12 @@ void drain_cpu(unsigned cpu)
 		drain_slots(cpu, colour, all_slots);
 }
 
-/* Into slabs with what a home's barns hold, or back with its slabs that are empty: most have neither. */
-static void shrink_home(unsigned home, unsigned colour, bool barns)
+/* Of classes from first on: into slabs with what a home's barns hold, or back with its slabs that are empty; most have neither. */
+static void shrink_home(unsigned home, unsigned colour, unsigned first, bool barns)
 {
 	const struct kmem_cache_node *n = get_node(home, colour << MAP_COLOUR_SHIFT);
 
-	for (unsigned cls = 1; n && cls < NR_KMALLOC_CLASSES; cls++) {
+	for (unsigned cls = first; n && cls < NR_KMALLOC_CLASSES; cls++) {
 		if (barns && READ_ONCE(n[cls].full))
 			barn_flush(home, cls | colour << MAP_COLOUR_SHIFT);
 		if (!barns && READ_ONCE(n[cls].nr_empty))
@@ -179,22 +179,26 @@ static void shrink_home(unsigned home, unsigned colour, bool barns)
 }
 
 /* Barns first, all of them: their objects may be of slabs that live elsewhere by now, and become empty there. */
-void drain_colour(unsigned colour)
+void drain_classes(unsigned colour, unsigned first)
 {
+	u64 wanted[NR_SHEAF_SLOT_WORDS] = { 0 };
 	unsigned home;
 
 	if (!colour_is_online(colour))		/* its group is being made */
 		return;
-	drain_areas(0, nr_percpu_areas(), colour, all_slots);
+	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++)
+		if ((sheaf_slot(i) & MAP_CLASS_MASK) >= first)
+			wanted[i / 64] |= 1ull << (i % 64);
+	drain_areas(0, nr_percpu_areas(), colour, wanted);
 	for (unsigned cpu = 0; cpu < nr_percpu_areas(); cpu++)
-		shrink_home(cpu, colour, true);
+		shrink_home(cpu, colour, first, true);
 	for (unsigned i = 0; home_by_index(i, &home); i++)
-		shrink_home(home, colour, false);
+		shrink_home(home, colour, first, false);
 }
 
 void kmem_cache_shrink_all(void)
 {
 	for_each_colour(colour)
-		drain_colour(colour);
+		drain_classes(colour, 1);
 	drain_stocks(&root_mem_cgroup);
 }

@@ -81,7 +81,7 @@ void *borrow_object(unsigned *cls);
 /* --- sheaf.c -------------------------------------------------------------------------------------------- */
 void sheaves_prepare(unsigned cpu, unsigned colour);
 void free_object_slowpath(map_entry_t e, void *obj);
-u64 sheaf_bytes(void);			/* in all CPUs' sheaves, an estimate */
+u64 sheaf_bytes(unsigned first);	/* of classes from first on, in all CPUs' sheaves; an estimate */
 void barn_flush(unsigned home, unsigned cls);
 /* top came out of a slot, with all that is below it. The caller is inside the gate and owns the sheaves. */
 void dispose_chain(unsigned slot, void **top);
@@ -102,6 +102,7 @@ void drain_slots(unsigned cpu, unsigned colour, const u64 wanted[NR_SHEAF_SLOT_W
 
 /* --- slab_reclaim.c ------------------------------------------------------------------------------------- */
 bool shrink_slabs(struct scan_control *sc);
+bool kmem_cache_reap(enum reap_depth depth);
 u32 pages_of(const struct page *page);	/* to what may be the next slab; no lock, any answer must do */
 size_t count_slabs(void);
 /*

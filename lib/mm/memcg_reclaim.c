@@ -175,7 +175,7 @@ static void drain_group(struct mem_cgroup *m)
 {
 	u64 before = READ_ONCE(m->memory.usage), after;
 
-	drain_colour(memcg_colour(m));
+	drain_classes(memcg_colour(m), 1);
 	drain_stock(m);
 	after = READ_ONCE(m->memory.usage);
 	if (after < before)

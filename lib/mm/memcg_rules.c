@@ -369,7 +369,7 @@ u32 memcg_reap(void)
 	gate_enter();
 	for_each_mem_cgroup(m)
 		if (!m->online)
-			drain_colour(memcg_colour(m));
+			drain_classes(memcg_colour(m), 1);
 	memcg_lock();
 	nr = __mem_cgroup_forget_empty();
 	memcg_unlock();

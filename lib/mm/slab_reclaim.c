@@ -50,6 +50,8 @@
 #define PAGES_PER_SLICE	 256
 #define LOOKS_PER_SLICE	 256		/* at pages, slabs or free blocks */
 #define REAP_SHARE	 4	/* of the heap must be in sheaves for it to be worth taking them back */
+#define LARGE_MIN	 KIB(16)
+#define LARGE_SHARE	 64	/* the same of objects from that size on, of which each is a slab or half of one */
 #define LOOKS_PER_PASS	 4096		/* 0.2 ms */
 
 struct look {
@@ -424,21 +426,42 @@ bool shrink_slabs(struct scan_control *sc)
 
 /* --- before the heap grows ---------------------------------------------------------------------------------- */
 
-__resident bool kmem_cache_reap(bool caches)
+static __resident bool reap_empty(void)
 {
 	bool any = false;
 
-	if (caches) {
-		u64 heap = (zones[ZONE_BRK].present_pages + zones[ZONE_NORMAL].present_pages) << PAGE_SHIFT;
-
-		if (sheaf_bytes() < heap / REAP_SHARE)
-			return false;
-		kmem_cache_shrink_all();
-		return true;
-	}
 	for_each_colour(colour)
 		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)	/* a cache domain keeps none */
 			for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)
 				any |= node_shrink(cpu, cls | colour << MAP_COLOUR_SHIFT);
 	return any;
+}
+
+/*
+ * A buffer that grows passes through all large classes, and leaves a block of each in the sheaves. To take those back costs a
+ * refill for each, if they are wanted again at all; of small classes it would cost many.
+ */
+static __resident bool reap_large(u64 heap)
+{
+	unsigned first = kmalloc_class(LARGE_MIN);
+
+	if (sheaf_bytes(first) < heap / LARGE_SHARE)
+		return false;
+	for_each_colour(colour)
+		drain_classes(colour, first);
+	return true;
+}
+
+__resident bool kmem_cache_reap(enum reap_depth depth)
+{
+	u64 heap = (zones[ZONE_BRK].present_pages + zones[ZONE_NORMAL].present_pages) << PAGE_SHIFT;
+
+	if (depth == REAP_EMPTY)
+		return reap_empty();
+	if (depth == REAP_LARGE)
+		return reap_large(heap);
+	if (sheaf_bytes(1) < heap / REAP_SHARE)
+		return false;
+	kmem_cache_shrink_all();
+	return true;
 }

@@ -332,13 +332,13 @@ static __resident u64 slot_objects(unsigned cpu, unsigned slot)
 	return nr;
 }
 
-__resident u64 sheaf_bytes(void)
+__resident u64 sheaf_bytes(unsigned first)
 {
 	u64 bytes = 0;
 
 	for_each_colour(colour) {
 		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++) {
-			for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
+			for (unsigned cls = first; cls < NR_KMALLOC_CLASSES; cls++) {
 				unsigned slot = cls | colour << MAP_COLOUR_SHIFT;
 
 				bytes += (slot_objects(cpu, slot) + slot_objects(cpu, slot | SLOT_REMOTE)) * kmalloc_caches[cls].size;

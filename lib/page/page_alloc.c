@@ -101,7 +101,7 @@ static struct page *__zones_alloc(u32 nr, unsigned order, enum migratetype mt, u
 
 	if (page)
 		return page;
-	retry = reap_all(false);
+	retry = reap_all(REAP_EMPTY);
 	if (nr_pcp_pages() >= nr) {
 		drain_all_pages();
 		retry = true;

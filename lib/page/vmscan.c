@@ -26,7 +26,8 @@
  *
  * Growth. Free memory in the wrong places (caches of other sizes, blocks that are too small) is no use to a program that
  * grows. So before the peak of what is resident rises, as much as the growth of it goes home (balance_growth): more would only be
- * faulted in again.
+ * faulted in again. Large blocks in caches become free memory before, a hundred times a second at most, and the caches
+ * as a whole at each growth by an eighth.
  *
  * Locks. reap. The frame around a pass (kswapd_begin, kswapd_end) belongs to the one background thread.
  *
@@ -56,6 +57,7 @@
 #define GROWTH_BATCH	 64u			/* by which the peak grows between two looks */
 #define GROWTH_FREE_MIN	 128u
 #define GROWTH_SHARE	 16			/* may be free at a peak */
+#define LARGE_PAUSE_MS	 10u			/* between two times that large blocks are taken back from caches: they may be wanted again */
 #define GROWTH_SHRINK	 8			/* growth that has the caches taken back, and what is old in slabs */
 #define GROWTH_SHRINK_MIN 1024u			/* a small program has little of it, and maps no code for it */
 #define REAP_PAUSE	 8			/* times as long as caches took to reap, they are left alone */
@@ -65,6 +67,7 @@ int kswapd_tid;
 bool kmmd_wanted;
 static u64 peak_resident;			/* follows the real peak in steps of GROWTH_BATCH */
 static u64 shrunk_at;				/* the peak for which caches were last taken back */
+static u32 reaped_ms;				/* when it was last asked for large blocks */
 static struct mutex reap_lock;
 static u64 reap_again_ns;			/* caches are not reaped before that time; under reap_lock */
 static unsigned kswapd_failures;
@@ -151,12 +154,12 @@ __resident void register_shrinker(struct shrinker *s)
 	shrinkers = s;
 }
 
-__resident bool reap_all(bool caches)
+__resident bool reap_all(enum reap_depth depth)
 {
 	bool any = false;
 
 	for (struct shrinker *s = shrinkers; s; s = s->next)
-		any |= s->reap && s->reap(caches);
+		any |= s->reap && s->reap(depth);
 	return any;
 }
 
@@ -282,7 +285,7 @@ __resident bool reap_before_growth(void)
 		mutex_unlock(&reap_lock, LOCK_reap);
 		return true;
 	}
-	reaped = start >= reap_again_ns && reap_all(true);
+	reaped = start >= reap_again_ns && reap_all(REAP_CACHES);
 	if (reaped) {
 		u64 end;
 
@@ -299,6 +302,7 @@ __resident void balance_growth(void)
 {
 	u64 resident = resident_pages(&zones[ZONE_BRK]) + resident_pages(&zones[ZONE_NORMAL]);
 	u64 peak = READ_ONCE(peak_resident), last = READ_ONCE(shrunk_at), want;
+	u32 now = (u32)os_clock_ms();
 
 	if (resident < peak + GROWTH_BATCH ||
 	    !__atomic_compare_exchange_n(&peak_resident, &peak, resident, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -306,6 +310,9 @@ __resident void balance_growth(void)
 	if (resident > last + last / GROWTH_SHRINK + GROWTH_SHRINK_MIN) {
 		WRITE_ONCE(shrunk_at, resident);
 		shrink_caches();
+	} else if (now - READ_ONCE(reaped_ms) >= LARGE_PAUSE_MS) {
+		WRITE_ONCE(reaped_ms, now);
+		reap_all(REAP_LARGE);
 	}
 	drain_all_pages();
 	want = resident - peak + GROWTH_BATCH;

@@ -66,7 +66,7 @@ static u64 slabs_of(unsigned colour)
 static void drain(unsigned colour)
 {
 	gate_enter();
-	drain_colour(colour);
+	drain_classes(colour, 1);
 	gate_leave();
 }
 

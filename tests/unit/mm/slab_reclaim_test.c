@@ -385,6 +385,44 @@ static void quiet_slots_go(void)
 Test(slab_reclaim, quiet_slots_go) { quiet_slots_go(); }
 Test(slab_reclaim_lock, quiet_slots_go) { quiet_slots_go(); }
 
+static u64 in_large_sheaves(void)
+{
+	u64 bytes = 0;
+
+	for (unsigned cls = kmalloc_class(KIB(16)); cls < NR_KMALLOC_CLASSES; cls++)
+		bytes += in_sheaves(cls) * kmalloc_caches[cls].size;
+	return bytes;
+}
+
+/* What a buffer that grew has left in sheaves goes before a heap grows, and small objects stay. */
+static void growth_takes_large_blocks_back(void)
+{
+	unsigned small = kmalloc_class(100), nr;
+
+	kmm_params.decay_ms = 3600000;
+	for (unsigned cls = kmalloc_class(KIB(16)); cls < NR_KMALLOC_CLASSES; cls++)
+		object[cls] = kmalloc(kmalloc_caches[cls].size);
+	while (global_vm_event(VM_shrink_growth) < 3)		/* which takes everything back: the next one is far off */
+		cr_assert_not_null(kmalloc(1000));
+	for (unsigned cls = kmalloc_class(KIB(16)); cls < NR_KMALLOC_CLASSES; cls++)
+		kfree(object[cls]);
+	for (unsigned i = 0; i < 300; i++)
+		object[i] = kmalloc(100);
+	for (unsigned i = 0; i < 300; i++)
+		kfree(object[i]);
+	nr = (unsigned)in_sheaves(small);
+	cr_assert_gt(in_large_sheaves(), MIB(2));
+	sleep_ms(30);
+	while (in_large_sheaves() >= KIB(256) && global_vm_event(VM_shrink_growth) == 3)
+		cr_assert_not_null(kmalloc(1000));
+	cr_assert_eq(global_vm_event(VM_shrink_growth), 3u);
+	cr_assert_eq(in_sheaves(small), nr);
+	slab_validate_all();
+}
+
+Test(slab_reclaim, growth_takes_large_blocks_back) { growth_takes_large_blocks_back(); }
+Test(slab_reclaim_lock, growth_takes_large_blocks_back) { growth_takes_large_blocks_back(); }
+
 /* A CPU that runs nothing any more leaves its slabs to the cache domain. */
 Test(slab_reclaim, deserted_cpus_give_up_their_slabs)
 {
