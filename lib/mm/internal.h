@@ -41,6 +41,8 @@ unsigned __take_from_slab(struct kmem_cache_node *n, struct page *slab, void **p
 bool home_by_index(unsigned i, unsigned *home);
 /* The node of what may be a slab: what its struct page says was read without a lock and may be nonsense. NULL: it is none. */
 struct kmem_cache_node *suspected_node(unsigned home, unsigned cls);
+/* Locks its node, and then it is a slab for sure. worth: asked before, without a lock. NULL: it is none, or not worth it. */
+struct kmem_cache_node *lock_suspected_slab(struct page *slab, bool (*worth)(const struct page *slab, unsigned cls));
 /* The node of a cache domain, made if there is none; NULL: no memory. */
 struct kmem_cache_node *domain_node(unsigned domain, unsigned cls);
 /* The domain in which an area was last used. */

@@ -113,19 +113,15 @@ static void end(void)
 		vm_unmap(seen, ALIGN(walk.nr_groups * sizeof(*seen), os_page_size));
 }
 
-/* Locks the node of a slab, which then is one for sure. NULL: it is none, or has no objects to be moved. */
+/* Are there objects that can be moved? */
+static bool worth_meshing(const struct page *slab, unsigned cls)
+{
+	return mesh_class_is_worth(cls & MAP_CLASS_MASK) && IS_ALIGNED((uintptr_t)page_address(slab), os_page_size);
+}
+
 static struct kmem_cache_node *lock_slab(struct page *slab)
 {
-	unsigned cache = slab_cache(slab), home = READ_ONCE(slab->home);
-	struct kmem_cache_node *n = suspected_node(home, cache);
-
-	if (!n || !mesh_class_is_worth(cache & MAP_CLASS_MASK) || !IS_ALIGNED((uintptr_t)page_address(slab), os_page_size))
-		return NULL;
-	mutex_lock(&n->lock, LOCK_node);
-	if (slab->flags & PG_slab && slab_cache(slab) == cache && slab->home == home)
-		return n;
-	mutex_unlock(&n->lock, LOCK_node);
-	return NULL;
+	return lock_suspected_slab(slab, worth_meshing);
 }
 
 static bool __may_move(const struct page *slab)

@@ -15,7 +15,8 @@
  * and stays online for ever: its number may serve another group later, its memory stays of its type. The slots of a
  * colour that is not online are zero and never reached, since no map entry carries that colour.
  *
- * Locks. hotplug (page/percpu.c) while CPUs and colours come online; readers need none.
+ * Locks. hotplug (page/percpu.c) while CPUs and colours come online; readers need none. lock_suspected_slab() takes a node's for its
+ * caller.
  *
  * Kernel counterpart. mm/slab.h: get_node(), kmem_cache_node; memory groups had caches of their own until Linux 5.9
  * (memcg_create_kmem_cache).
@@ -60,6 +61,20 @@ struct kmem_cache_node *suspected_node(unsigned home, unsigned cls)
 	bool is_home = home < HOME_DOMAIN ? home < nr_percpu_areas() : home < HOME_DOMAIN + NR_DOMAINS;
 
 	return is_home && in_group && in_group < NR_KMALLOC_CLASSES ? get_node(home, cls) : NULL;
+}
+
+struct kmem_cache_node *lock_suspected_slab(struct page *slab, bool (*worth)(const struct page *slab, unsigned cls))
+{
+	unsigned cls = slab_cache(slab), home = READ_ONCE(slab->home);
+	struct kmem_cache_node *n = suspected_node(home, cls);
+
+	if (!n || !worth(slab, cls))
+		return NULL;
+	mutex_lock(&n->lock, LOCK_node);
+	if (slab->flags & PG_slab && slab_cache(slab) == cls && slab->home == home)
+		return n;
+	mutex_unlock(&n->lock, LOCK_node);
+	return NULL;
 }
 
 static struct kmem_cache_node *make_nodes(struct kmem_cache_node **entry)

@@ -272,15 +272,12 @@ static bool worth_a_look(const struct page *slab, unsigned cls)
 
 static void look_at_slab(struct scan_control *sc, struct page *slab, struct shrink_batch *b)
 {
-	unsigned cls = slab_cache(slab), home = READ_ONCE(slab->home);
-	struct kmem_cache_node *n = suspected_node(home, cls);
+	struct kmem_cache_node *n = lock_suspected_slab(slab, worth_a_look);
 	u64 map = 0;
 
-	if (!n || !worth_a_look(slab, cls))
+	if (!n)
 		return;
-	mutex_lock(&n->lock, LOCK_node);
-	if (slab->flags & PG_slab && slab_cache(slab) == cls && slab->home == home && slab->bucket < NR_SLAB_BUCKETS &&
-	    slab->nr_free != slab->nr_objects)
+	if (slab->bucket < NR_SLAB_BUCKETS && slab->nr_free != slab->nr_objects)
 		map = __pages_to_shrink(sc, slab);
 	if (map)
 		__isolate_slab(n, slab);
