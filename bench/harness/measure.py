@@ -97,6 +97,9 @@ class Runner:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise RuntimeError(f"{workload.name} under {allocator.name}: no end after {self.seconds} s") from None
+            except KeyboardInterrupt:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
         if process.returncode:
             raise RuntimeError(f"{workload.name} under {allocator.name}: {message[-300:].decode(errors='replace')}")
         self.message = message[-300:].decode(errors='replace')
@@ -144,30 +147,43 @@ def middle(visits):
     return {key: of(key, value) for key, value in visits[0].items()}
 
 
-def rounds(runner, table, allocators, count, seed, progress):
-    """{workload: {allocator: [sample, ...]}}: every round visits everything, allocators in a fresh random order.
+def visit(runner, workload, allocators, rnd, failures, progress):
+    """{allocator: sample} of one workload in one round, the allocators in a fresh random order."""
+    visits = {a.name: [] for a in allocators}
+    for allocator in (a for _ in range(workload.visits) for a in rnd.sample(allocators, len(allocators))):
+        key = (workload.name, allocator.name)
+        if key in failures:
+            continue
+        try:
+            visits[allocator.name].append(runner.run(workload, allocator))
+        except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
+            failures[key] = str(error)
+            progress(f"FAILED {error}")
+    return {name: middle(found) for name, found in visits.items() if (workload.name, name) not in failures}
 
-    A program that fails under an allocator is reported, counted, and left out for that allocator from then on.
+
+def rounds(runner, table, allocators, count, seed, progress):
+    """{workload: {allocator: [sample, ...]}}, failures, and how many rounds there were: every round visits everything.
+
+    A program that fails under an allocator is reported, counted, and left out for that allocator from then on. An
+    interrupt (^C) ends the measurement after the last whole round.
     """
     rnd = random.Random(seed)
     samples = {w.name: {a.name: [] for a in allocators} for w in table}
     failures = {}
     for turn in range(count):
-        for workload in table:
-            if workload.rounds and turn >= workload.rounds:
-                continue
-            visits = {a.name: [] for a in allocators}
-            for allocator in (a for _ in range(workload.visits) for a in rnd.sample(allocators, len(allocators))):
-                key = (workload.name, allocator.name)
-                if key in failures:
-                    continue
-                try:
-                    visits[allocator.name].append(runner.run(workload, allocator))
-                except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
-                    failures[key] = str(error)
-                    progress(f"FAILED {error}")
-            for name, found in visits.items():
-                if (workload.name, name) not in failures:
-                    samples[workload.name][name].append(middle(found))
-            progress(f"round {turn + 1}/{count} {workload.name}")
-    return samples, failures
+        found = {}
+        try:
+            for workload in table:
+                if not workload.rounds or turn < workload.rounds:
+                    found[workload.name] = visit(runner, workload, allocators, rnd, failures, progress)
+                    progress(f"round {turn + 1}/{count} {workload.name}")
+        except KeyboardInterrupt:
+            if not turn:
+                raise
+            progress(f"interrupted in round {turn + 1}, which does not count")
+            return samples, failures, turn
+        for workload, by_allocator in found.items():
+            for name, sample in by_allocator.items():
+                samples[workload][name].append(sample)
+    return samples, failures, count

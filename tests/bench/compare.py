@@ -212,6 +212,22 @@ def check_reclaim_off():
     check(status == 0 and re.search(rf"^  kmm-off +{LIB}$", out, re.MULTILINE), f"--reclaim-off: status {status}, {out}")
 
 
+def check_interrupt():
+    """^C ends the measurement: whole rounds count, of the one that was interrupted nothing does."""
+    class Runner:
+        left = 5
+
+        def run(self, workload, allocator):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return {"cpu": self.left}
+
+    table = [workloads.Workload(name, "x", "x") for name in ("a", "b")]
+    samples, failures, done = measure.rounds(Runner(), table, [measure.Allocator("kmm")], 9, 1, lambda line: None)
+    check((done, failures) == (2, {}) and all(len(by["kmm"]) == 2 for by in samples.values()), f"interrupted: {done} rounds, {samples}")
+
+
 # --- one real round ---
 
 def check_round():
@@ -262,6 +278,7 @@ check_figures()
 check_home()
 check_plot_of_stories()
 check_reclaim_off()
+check_interrupt()
 check_round()
 check_failures()
 sys.exit(failures != 0)
