@@ -26,8 +26,8 @@
  *
  * Growth. Free memory in the wrong places (caches of other sizes, blocks that are too small) is no use to a program that
  * grows. So before the peak of what is resident rises, as much as the growth of it goes home (balance_growth): more would only be
- * faulted in again. Large blocks in caches become free memory before, a hundred times a second at most, and the caches
- * as a whole at each growth by an eighth.
+ * faulted in again. Large blocks in caches become free memory before, a few times in a decay time, and the caches as a
+ * whole at each growth by an eighth.
  *
  * Locks. reap. The frame around a pass (kswapd_begin, kswapd_end) belongs to the one background thread.
  *
@@ -57,7 +57,7 @@
 #define GROWTH_BATCH	 64u			/* by which the peak grows between two looks */
 #define GROWTH_FREE_MIN	 128u
 #define GROWTH_SHARE	 16			/* may be free at a peak */
-#define LARGE_PAUSE_MS	 10u			/* between two times that large blocks are taken back from caches: they may be wanted again */
+#define LARGE_PAUSE	 16			/* this part of the decay time between two times that caches are asked for large blocks */
 #define GROWTH_SHRINK	 8			/* growth that has the caches taken back, and what is old in slabs */
 #define GROWTH_SHRINK_MIN 1024u			/* a small program has little of it, and maps no code for it */
 #define REAP_PAUSE	 8			/* times as long as caches took to reap, they are left alone */
@@ -298,11 +298,21 @@ __resident bool reap_before_growth(void)
 	return reaped;
 }
 
+/* Large blocks that were taken back may be wanted again, by a program that keeps them by KMM_DECAY_MS all the more. */
+static __resident bool large_pause_is_over(u32 now)
+{
+	u32 last = READ_ONCE(reaped_ms);
+	bool over = last && now - last >= READ_ONCE(kmm_params.decay_ms) / LARGE_PAUSE;
+
+	if (over || !last)
+		WRITE_ONCE(reaped_ms, now);
+	return over;
+}
+
 __resident void balance_growth(void)
 {
 	u64 resident = resident_pages(&zones[ZONE_BRK]) + resident_pages(&zones[ZONE_NORMAL]);
 	u64 peak = READ_ONCE(peak_resident), last = READ_ONCE(shrunk_at), want;
-	u32 now = (u32)os_clock_ms();
 
 	if (resident < peak + GROWTH_BATCH ||
 	    !__atomic_compare_exchange_n(&peak_resident, &peak, resident, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -310,8 +320,7 @@ __resident void balance_growth(void)
 	if (resident > last + last / GROWTH_SHRINK + GROWTH_SHRINK_MIN) {
 		WRITE_ONCE(shrunk_at, resident);
 		shrink_caches();
-	} else if (now - READ_ONCE(reaped_ms) >= LARGE_PAUSE_MS) {
-		WRITE_ONCE(reaped_ms, now);
+	} else if (large_pause_is_over((u32)os_clock_ms() | 1)) {
 		reap_all(REAP_LARGE);
 	}
 	drain_all_pages();

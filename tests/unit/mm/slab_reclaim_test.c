@@ -399,7 +399,7 @@ static void growth_takes_large_blocks_back(void)
 {
 	unsigned small = kmalloc_class(100), nr;
 
-	kmm_params.decay_ms = 3600000;
+	kmm_params.decay_ms = 1600;
 	for (unsigned cls = kmalloc_class(KIB(16)); cls < NR_KMALLOC_CLASSES; cls++)
 		object[cls] = kmalloc(kmalloc_caches[cls].size);
 	while (global_vm_event(VM_shrink_growth) < 3)		/* which takes everything back: the next one is far off */
@@ -412,7 +412,7 @@ static void growth_takes_large_blocks_back(void)
 		kfree(object[i]);
 	nr = (unsigned)in_sheaves(small);
 	cr_assert_gt(in_large_sheaves(), MIB(2));
-	sleep_ms(30);
+	sleep_ms(150);		/* longer than large blocks are left alone */
 	while (in_large_sheaves() >= KIB(256) && global_vm_event(VM_shrink_growth) == 3)
 		cr_assert_not_null(kmalloc(1000));
 	cr_assert_eq(global_vm_event(VM_shrink_growth), 3u);
