@@ -37,15 +37,17 @@ void scan_account(struct scan_control *sc, size_t bytes);
 /* Something has been free since then: true if it may go; otherwise next_ms notes when. */
 bool scan_is_old(struct scan_control *sc, u32 since_ms, u32 max_age_ms);
 
-/*
- * Something that holds free memory (kernel: struct shrinker). scan does one slice; false: nothing more in this pass.
- * reap, if there is one, is called before the heap grows, with no lock held. True if there was anything.
- */
+/* What is taken back before the heap grows. */
 enum reap_depth {
 	REAP_EMPTY,		/* whole free pages, without any other trouble */
 	REAP_LARGE,		/* from caches what they hold in few pieces, if that is enough */
 	REAP_CACHES,		/* all that caches hold, if that is enough */
 };
+
+/*
+ * Something that holds free memory (kernel: struct shrinker). scan does one slice; false: nothing more in this pass.
+ * reap, if there is one, is called before the heap grows, with no lock held. True if there was anything.
+ */
 struct shrinker {
 	const char *name;
 	bool (*scan)(struct scan_control *sc);
@@ -119,7 +121,7 @@ extern bool kmmd_wanted;
  * program with threads that may hold KSWAPD_WORTH of it has the background thread look (a thousand threads that sleep).
  */
 void kswapd_note_growth(void);
-bool kswapd_heap_is_large(void);
+size_t heap_bytes(void);		/* in both zones, with what has gone home */
 #define KSWAPD_WORTH  MIB(8)	/* of reclaimable memory: for a program with threads */
 #define KSWAPD_EARNED MIB(64)	/* for one without (see mm/kmmd.c) */
 

@@ -68,52 +68,47 @@ static int begin_c11(void *arg)
 	return start.fn.c11(start.arg);
 }
 
+/* libc has answered, 0 for success in both; the record of a thread that was not made is still ours. */
+static __resident int settle(int ret, struct thread_start *start)
+{
+	if (likely(!ret))
+		kmmd_note_thread();
+	else if (start)
+		kmm_free_internal(start);
+	return ret;
+}
+_Static_assert(thrd_success == 0, "pthread_create() and thrd_create() agree on what success is");
+
 EXPORT_SYMBOL __resident int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
 {
 	pthread_create_fn create = os_pthread_create();
 	struct thread_start *start;
-	int ret;
 
 	if (unlikely(!create))
 		return EAGAIN;
 	runtime_const_before_threads();
-	if (likely(!memcg_enabled)) {
-		ret = create(thread, attr, fn, arg);
-	} else {
-		start = new_start(arg);
-		if (unlikely(!start))
-			return EAGAIN;
-		start->fn.posix = fn;
-		ret = create(thread, attr, begin_posix, start);
-		if (ret)
-			kmm_free_internal(start);
-	}
-	if (!ret)
-		kmmd_note_thread();
-	return ret;
+	if (likely(!memcg_enabled))
+		return settle(create(thread, attr, fn, arg), NULL);
+	start = new_start(arg);
+	if (unlikely(!start))
+		return EAGAIN;
+	start->fn.posix = fn;
+	return settle(create(thread, attr, begin_posix, start), start);
 }
 
 EXPORT_SYMBOL int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 {
 	thrd_create_fn create = os_thrd_create();
 	struct thread_start *start;
-	int ret;
 
 	if (unlikely(!create))
 		return thrd_error;
 	runtime_const_before_threads();
-	if (likely(!memcg_enabled)) {
-		ret = create(thread, fn, arg);
-	} else {
-		start = new_start(arg);
-		if (unlikely(!start))
-			return thrd_nomem;
-		start->fn.c11 = fn;
-		ret = create(thread, begin_c11, start);
-		if (ret != thrd_success)
-			kmm_free_internal(start);
-	}
-	if (ret == thrd_success)
-		kmmd_note_thread();
-	return ret;
+	if (likely(!memcg_enabled))
+		return settle(create(thread, fn, arg), NULL);
+	start = new_start(arg);
+	if (unlikely(!start))
+		return thrd_nomem;
+	start->fn.c11 = fn;
+	return settle(create(thread, begin_c11, start), start);
 }

@@ -165,17 +165,23 @@ void drain_cpu(unsigned cpu)
 		drain_slots(cpu, colour, all_slots);
 }
 
-/* Of classes from first on: into slabs with what a home's barns hold, or back with its slabs that are empty; most have neither. */
-static void shrink_home(unsigned home, unsigned colour, unsigned first, bool barns)
+/* Into slabs with what a CPU's barns hold; most hold nothing. */
+static void flush_barns(unsigned cpu, unsigned colour, unsigned first)
 {
-	const struct kmem_cache_node *n = get_node(home, colour << MAP_COLOUR_SHIFT);
+	const struct kmem_cache_node *n = get_node(cpu, colour << MAP_COLOUR_SHIFT);
 
-	for (unsigned cls = first; n && cls < NR_KMALLOC_CLASSES; cls++) {
-		if (barns && READ_ONCE(n[cls].full))
-			barn_flush(home, cls | colour << MAP_COLOUR_SHIFT);
-		if (!barns && READ_ONCE(n[cls].nr_empty))
-			node_shrink(home, cls | colour << MAP_COLOUR_SHIFT);
-	}
+	for (unsigned cls = first; n && cls < NR_KMALLOC_CLASSES; cls++)
+		if (READ_ONCE(n[cls].full))
+			barn_flush(cpu, cls | colour << MAP_COLOUR_SHIFT);
+}
+
+__resident bool nodes_shrink(unsigned home, unsigned colour, unsigned first)
+{
+	bool any = false;
+
+	for (unsigned cls = first; cls < NR_KMALLOC_CLASSES; cls++)
+		any |= node_shrink(home, cls | colour << MAP_COLOUR_SHIFT);
+	return any;
 }
 
 /* Barns first, all of them: their objects may be of slabs that live elsewhere by now, and become empty there. */
@@ -191,9 +197,9 @@ void drain_classes(unsigned colour, unsigned first)
 			wanted[i / 64] |= 1ull << (i % 64);
 	drain_areas(0, nr_percpu_areas(), colour, wanted);
 	for (unsigned cpu = 0; cpu < nr_percpu_areas(); cpu++)
-		shrink_home(cpu, colour, first, true);
+		flush_barns(cpu, colour, first);
 	for (unsigned i = 0; home_by_index(i, &home); i++)
-		shrink_home(home, colour, first, false);
+		nodes_shrink(home, colour, first);
 }
 
 void kmem_cache_shrink_all(void)

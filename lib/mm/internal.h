@@ -101,6 +101,8 @@ static inline unsigned sheaf_slot(unsigned i)
 /* --- drain.c -------------------------------------------------------------------------------------------- */
 /* As drain_cpu(), one group's slots of which the bit is set. */
 void drain_slots(unsigned cpu, unsigned colour, const u64 wanted[NR_SHEAF_SLOT_WORDS]);
+/* As node_shrink(), of a group's classes from first on. */
+bool nodes_shrink(unsigned home, unsigned colour, unsigned first);
 
 /* --- slab_reclaim.c ------------------------------------------------------------------------------------- */
 bool shrink_slabs(struct scan_control *sc);

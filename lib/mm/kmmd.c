@@ -18,10 +18,10 @@
  *
  * When it starts
  *	It must be worth it: kmmd_wanted, and a second thread is alive, one that a slow path has met or pthread_create() has
- *	made; or KSWAPD_EARNED bytes could go home, since one
- *	more thread in a single-threaded program breaks unshare and setns. It must be safe: our caller is the program,
- *	not libc or ld.so, which may hold the loader's locks inside pthread_create or dlopen; and the process is the
- *	one that libkmm runs in, not a vfork child that borrows its memory. A program of one thread gets no libraries.
+ *	made; or KSWAPD_EARNED bytes could go home, since one more thread in a single-threaded program breaks unshare and
+ *	setns. It must be safe: our caller is the program, not libc or ld.so, which may hold the loader's locks inside
+ *	pthread_create or dlopen; and the process is the one that libkmm runs in, not a vfork child that borrows its
+ *	memory. A program of one thread gets no libraries.
  *
  * When it ends
  *	A process whose main thread has ended lives until its last thread returns, and kmmd must not be that one: exit()
@@ -395,7 +395,7 @@ static bool may_be_worth_it(bool *earned)
 	if (left != 0)
 		return false;
 	*earned = reclaimable_bytes() >= KSWAPD_EARNED || khugepaged_is_worth_a_thread();
-	if (!*earned && nr_tasks() < 2 && !kswapd_heap_is_large())
+	if (!*earned && nr_tasks() < 2 && heap_bytes() < KSWAPD_EARNED)
 		WRITE_ONCE(kmmd_wanted, false);		/* until memory or threads have grown again */
 	return *earned;
 }
@@ -407,7 +407,7 @@ static bool second_thread_is_alive(void)
 	WRITE_ONCE(next_look_ms, os_clock_ms() + RETRY_MS);
 	for_each_task(count_task, &alive);
 	if (alive < 2 && READ_ONCE(thread_made)) {
-		WRITE_ONCE(thread_made, false);
+		WRITE_ONCE(thread_made, false);		/* before they are counted, as one may be made meanwhile */
 		alive = os_nr_threads();
 		if (alive >= 2)
 			WRITE_ONCE(thread_made, true);

@@ -429,8 +429,7 @@ static __resident bool reap_empty(void)
 
 	for_each_colour(colour)
 		for (u32 cpu = 0; cpu < nr_percpu_areas(); cpu++)	/* a cache domain keeps none */
-			for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++)
-				any |= node_shrink(cpu, cls | colour << MAP_COLOUR_SHIFT);
+			any |= nodes_shrink(cpu, colour, 1);
 	return any;
 }
 
@@ -438,11 +437,11 @@ static __resident bool reap_empty(void)
  * A buffer that grows passes through all large classes, and leaves a block of each in the sheaves. To take those back costs a
  * refill for each, if they are wanted again at all; of small classes it would cost many.
  */
-static __resident bool reap_large(u64 heap)
+static __resident bool reap_large(void)
 {
 	unsigned first = kmalloc_class(LARGE_MIN);
 
-	if (sheaf_bytes(first) < heap / LARGE_SHARE)
+	if (sheaf_bytes(first) < heap_bytes() / LARGE_SHARE)
 		return false;
 	for_each_colour(colour)
 		drain_classes(colour, first);
@@ -451,13 +450,11 @@ static __resident bool reap_large(u64 heap)
 
 __resident bool kmem_cache_reap(enum reap_depth depth)
 {
-	u64 heap = (zones[ZONE_BRK].present_pages + zones[ZONE_NORMAL].present_pages) << PAGE_SHIFT;
-
 	if (depth == REAP_EMPTY)
 		return reap_empty();
 	if (depth == REAP_LARGE)
-		return reap_large(heap);
-	if (sheaf_bytes(1) < heap / REAP_SHARE)
+		return reap_large();
+	if (sheaf_bytes(1) < heap_bytes() / REAP_SHARE)
 		return false;
 	kmem_cache_shrink_all();
 	return true;

@@ -177,14 +177,9 @@ __resident size_t reclaimable_bytes(void)
 	return bytes;
 }
 
-static __resident size_t heap_bytes(void)
+__resident size_t heap_bytes(void)
 {
 	return (size_t)(zones[ZONE_BRK].present_pages + zones[ZONE_NORMAL].present_pages) << PAGE_SHIFT;
-}
-
-__resident bool kswapd_heap_is_large(void)
-{
-	return heap_bytes() >= KSWAPD_EARNED;
 }
 
 __resident void kswapd_note_growth(void)
