@@ -3,7 +3,9 @@
  * percpu.h - one area per CPU at percpu_hot.base + (cpu << PERCPU_SHIFT). Kernel: mm/percpu.c.
  *
  *   0                PERCPU_STATIC                                           1 MiB
- *   | sheaf slots    | struct pcpu | nodes (mm/slab.h) | captured | memory groups | dynamic |
+ *   | sheaf slots    | struct pcpu | wanted | nodes (mm/slab.h) | memory groups | captured | dynamic |
+ *
+ * What every program uses lies close together: the root group's slots in one page, its nodes and the rest in two.
  *
  * "cpu" is the index of an area: the kernel's mm_cid (dense) where rseq has it, else the CPU number, or in the
  * lock mode the number of the core. Areas come online in order, when a slow path first runs on them.
@@ -15,9 +17,10 @@
 #include "page/mm_types.h"
 #include "page/vmstat.h"
 
-#define PERCPU_NODES	(PERCPU_STATIC + KIB(4))	/* where mm/ keeps the nodes of a CPU */
-#define PERCPU_CAPTURED	(PERCPU_STATIC + KIB(16))	/* what a drain has taken out of the slots */
-#define PERCPU_MEMCG	(PERCPU_STATIC + KIB(20))	/* stocks of the memory groups (memcontrol.c) */
+#define PERCPU_WANTED	(PERCPU_STATIC + 832)		/* what classes want (mm/slab_share.c) */
+#define PERCPU_NODES	(PERCPU_STATIC + 1664)		/* where mm/ keeps the nodes of a CPU */
+#define PERCPU_MEMCG	(PERCPU_STATIC + 7872)		/* stocks of the memory groups (memcontrol.c) */
+#define PERCPU_CAPTURED	(PERCPU_STATIC + KIB(24))	/* what a drain has taken out of the slots */
 #define PERCPU_DYNAMIC	(PERCPU_STATIC + KIB(64))	/* alloc_percpu() */
 #define NR_PCP_ORDERS	4	/* page lists serve blocks of up to 32 KiB */
 
@@ -42,7 +45,7 @@ struct pcpu {
 	struct per_cpu_pages pcp __aligned(64);
 };
 
-_Static_assert(sizeof(struct pcpu) <= KIB(4), "struct pcpu ends before the nodes");
+_Static_assert(sizeof(struct pcpu) <= PERCPU_WANTED - PERCPU_STATIC, "struct pcpu ends before what classes want");
 
 extern u32 max_percpu_areas;		/* reserved */
 

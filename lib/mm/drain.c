@@ -36,7 +36,7 @@ static void ***captured_of(unsigned cpu)
 {
 	return percpu_at(cpu, PERCPU_CAPTURED);
 }
-_Static_assert(NR_SHEAF_SLOTS * sizeof(void **) <= PERCPU_MEMCG - PERCPU_CAPTURED, "a CPU's slots fit into its area");
+_Static_assert(NR_SHEAF_SLOTS * sizeof(void **) <= PERCPU_DYNAMIC - PERCPU_CAPTURED, "a CPU's slots fit into its area");
 
 /* Puts the stop sheaf into every slot wanted that holds something else; returns whether there was any. */
 static bool stop_slots(unsigned cpu, unsigned colour, const u64 *wanted, bool first)

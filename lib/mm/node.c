@@ -8,7 +8,7 @@
  * the group is, or when a CPU comes online after it.
  *
  * Objects.
- *   colour 0     CPU: percpu area at PERCPU_NODES      domain: homes[0][HOME_DOMAIN..]
+ *   colour 0     CPU: percpu area at PERCPU_NODES      domain: root_domains[]
  *   colour c     homes[c] -> | cpu 0 | cpu 1 | ... | domain 0 | ... |  each an array of nodes, one a class
  *
  * Invariants. A colour is online when all areas are prepared for it. It has slots and nodes on every CPU that is online,
@@ -30,20 +30,21 @@
 #define NODES_SIZE (NR_KMALLOC_CLASSES * sizeof(struct kmem_cache_node))
 
 static struct kmem_cache_node *root_domains[NR_DOMAINS];
-static struct kmem_cache_node **homes[NR_COLOURS];
+static __rare_data struct kmem_cache_node **homes[NR_COLOURS];	/* but of the root group */
 static bool colour_ready[NR_COLOURS];	/* on every area */
 static u32 nr_domains;			/* those from there on have never had a node */
 u32 nr_colours = 1;
 
-_Static_assert(NODES_SIZE <= PERCPU_CAPTURED - PERCPU_NODES, "the nodes of a CPU fit into its area");
+_Static_assert(NODES_SIZE <= PERCPU_MEMCG - PERCPU_NODES, "the nodes of a CPU fit into its area");
 
 /* Where the nodes of a home are entered that do not lie in its area; NULL: the colour has never been online. */
 static struct kmem_cache_node **nodes_entry(unsigned home, unsigned colour)
 {
-	struct kmem_cache_node **table = smp_load_acquire(&homes[colour]);
+	struct kmem_cache_node **table;
 
 	if (colour == 0)
 		return &root_domains[home - HOME_DOMAIN];
+	table = smp_load_acquire(&homes[colour]);
 	return table ? table + (home < HOME_DOMAIN ? home : max_percpu_areas + home - HOME_DOMAIN) : NULL;
 }
 
@@ -129,7 +130,7 @@ static int prepare_colour(unsigned cpu, unsigned colour)
 	return make_nodes(entry) ? 0 : -ENOMEM;
 }
 
-__resident int nodes_prepare(unsigned cpu)
+__init int nodes_prepare(unsigned cpu)
 {
 	int ret = 0;
 

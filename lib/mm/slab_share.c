@@ -28,14 +28,14 @@
 #define SHARE_MAX	KIB(64)		/* classes up to that size */
 #define SHARE_ALLOCS	512u
 #define SHARE_SLABS	8u
-#define WANTED_ROWS	16u
 #define BORROW_MIN	KIB(4)
 #define BORROW_STEPS	2u
 
-/* What a class has wanted on a CPU. Few rows, since most programs run on few CPUs: where there are more, some share one. */
-static struct wanted {
-	struct { u32 tick_ms, allocs; } class[NR_KMALLOC_CLASSES];	/* allocs: since then */
-} __aligned(64) wanted_on[WANTED_ROWS];
+/* What a class has wanted on a CPU, in the CPU's area. */
+struct wanted {
+	u32 tick_ms, allocs;	/* allocs: since then */
+};
+_Static_assert(NR_KMALLOC_CLASSES * sizeof(struct wanted) <= PERCPU_NODES - PERCPU_WANTED, "all classes fit into an area");
 
 /* An object from the CPU's sheaves of the classes (cls, last] of a group; most of them are empty, and not worth a section. */
 static void *pop_larger(unsigned cls, unsigned last)
@@ -67,13 +67,12 @@ static unsigned share_class(unsigned cls)
 /* Counts what cls wants now. */
 static bool wants_few(unsigned cls)
 {
-	struct wanted *w = &wanted_on[any_cpu() % WANTED_ROWS];
+	struct wanted *w = (struct wanted *)percpu_at(any_cpu(), PERCPU_WANTED) + (cls & MAP_CLASS_MASK);
 	u32 now = (u32)os_clock_ms(), allocs;
 
-	cls &= MAP_CLASS_MASK;
-	allocs = READ_ONCE(w->class[cls].tick_ms) == now ? READ_ONCE(w->class[cls].allocs) + 1 : 1;
-	WRITE_ONCE(w->class[cls].tick_ms, now);
-	WRITE_ONCE(w->class[cls].allocs, allocs);
+	allocs = READ_ONCE(w->tick_ms) == now ? READ_ONCE(w->allocs) + 1 : 1;
+	WRITE_ONCE(w->tick_ms, now);
+	WRITE_ONCE(w->allocs, allocs);
 	return allocs <= SHARE_ALLOCS;
 }
 

@@ -6,7 +6,7 @@
  * So a group's current is what it and those below it hold, and no charge makes it exceed its max.
  *
  * Objects.
- *   groups[colour] -> struct mem_cgroup -> parent ...        colour 0: the root, always there
+ *   groups[colour] -> struct mem_cgroup -> parent ...        colour 0: the root, always there, without an entry
  *   CPU's area, PERCPU_MEMCG + colour: struct memcg_pcpu     stock: pages charged in advance; stat: what for
  *
  * Invariants. When nobody is in a slow path
@@ -43,14 +43,14 @@ struct memcg_pcpu {
 	u32 stock;			/* pages */
 	s64 stat[NR_MEMCG_STATS];	/* pages charged less uncharged on this CPU: alone it means nothing */
 } __aligned(64);
-_Static_assert(NR_COLOURS * sizeof(struct memcg_pcpu) <= PERCPU_DYNAMIC - PERCPU_MEMCG, "all groups fit into an area");
+_Static_assert(NR_COLOURS * sizeof(struct memcg_pcpu) <= PERCPU_CAPTURED - PERCPU_MEMCG, "all groups fit into an area");
 
 const char *const memcg_stat_names[NR_MEMCG_STATS] = { "slab", "large", "vmalloc", "pages" };
 const char *const memcg_event_names[NR_MEMCG_EVENTS] = { "low", "high", "max", "oom", "oom_kill" };
 
 #define UNLIMITED { .max = PAGE_COUNTER_MAX, .high = PAGE_COUNTER_MAX }
 struct mem_cgroup root_mem_cgroup = { .memory = UNLIMITED, .online = true };
-static struct mem_cgroup *groups[NR_COLOURS] = { &root_mem_cgroup };
+static __rare_data struct mem_cgroup *groups[NR_COLOURS];	/* but the root */
 static __rare_data struct mem_cgroup *storage[NR_COLOURS];	/* of each colour, once it has been used */
 struct mutex cgroup_lock;
 static struct mutex memcg_mutex;
@@ -73,7 +73,7 @@ void memcg_unlock(void)
 
 struct mem_cgroup *mem_cgroup_from_colour(unsigned colour)
 {
-	return smp_load_acquire(&groups[colour]);
+	return colour ? smp_load_acquire(&groups[colour]) : &root_mem_cgroup;
 }
 
 bool mem_cgroup_is_descendant(const struct mem_cgroup *child, const struct mem_cgroup *memcg)
@@ -85,7 +85,7 @@ bool mem_cgroup_is_descendant(const struct mem_cgroup *child, const struct mem_c
 
 struct mem_cgroup *__mem_cgroup_from_id(u32 id)
 {
-	struct mem_cgroup *memcg = groups[id % NR_COLOURS];
+	struct mem_cgroup *memcg = mem_cgroup_from_colour(id % NR_COLOURS);
 
 	return memcg && memcg->id == id && memcg->online ? memcg : NULL;
 }
