@@ -104,7 +104,7 @@ static void atfork_child(void)
 
 static const struct atfork_handlers handlers = { atfork_prepare, atfork_parent, atfork_child };
 
-__resident void kmm_atfork_init(void)
+__init void kmm_atfork_init(void)
 {
 	os_atfork_init(&handlers);
 }

@@ -106,7 +106,7 @@ static void boot(void)
 	lockdep_covered_by(gate_is_held);
 }
 
-void kmm_boot(void)
+__init void kmm_boot(void)
 {
 	if (!once_is_done(&boot_once) && once_begin(&boot_once)) {
 		boot();
@@ -126,7 +126,7 @@ static void print_banner(void)
 		regions[REGION_MAP].start, regions[REGION_VMEMMAP].start, regions[REGION_PERCPU].start);
 }
 
-static __attribute__((constructor)) void kmm_constructor(void)
+static __init __attribute__((constructor)) void kmm_constructor(void)
 {
 	kmm_boot();
 	kmm_atfork_init();

@@ -128,7 +128,7 @@ static bool parse_stats(const char *value)
 	return true;
 }
 
-__resident void kmm_stats_init(void)
+__init void kmm_stats_init(void)
 {
 	const char *value = kmm_params.stats;
 

@@ -95,7 +95,7 @@ static void stop_slots_of(void ***slot)
 		slot[i] = percpu_hot.stop_top;
 }
 
-void percpu_mode_init(int want, void **stop_top)
+__init void percpu_mode_init(int want, void **stop_top)
 {
 	percpu_hot.stop_top = stop_top;
 	code_may_change = want == 0;
@@ -136,7 +136,7 @@ static void set_area(unsigned cpu, char *area)
 		smp_store_release(&percpu_hot.areas[cpu], area);
 }
 
-int percpu_enable(unsigned cpu, void *(*alloc)(size_t size, size_t align))
+__init int percpu_enable(unsigned cpu, void *(*alloc)(size_t size, size_t align))
 {
 	int ret = 0;
 

@@ -348,7 +348,7 @@ static const char *keep_string(const char *s)
 	return copy;
 }
 
-static void parse_setting(const char *name)
+static __cold void parse_setting(const char *name)
 {
 	const char *equals = strchr(name, '=');
 	const struct kernel_param *kp;
@@ -366,11 +366,18 @@ static void parse_setting(const char *name)
 		warn_malformed(kp, equals + 1);
 }
 
-__resident void parse_params(char *const *envp, bool secure)
+/* By hand, since every program passes here: no page of libc's text for strncmp(), none of ours for its argument. */
+static bool has_prefix(const char *var)
+{
+	_Static_assert(PARAM_PREFIX_LEN == 4, "four bytes are compared");
+	return var[0] == PARAM_PREFIX[0] && var[1] == PARAM_PREFIX[1] && var[2] == PARAM_PREFIX[2] && var[3] == PARAM_PREFIX[3];
+}
+
+__init void parse_params(char *const *envp, bool secure)
 {
 	if (secure || !envp)
 		return;
 	for (; *envp; envp++)
-		if (unlikely(!strncmp(*envp, PARAM_PREFIX, PARAM_PREFIX_LEN)))
+		if (unlikely(has_prefix(*envp)))
 			parse_setting(*envp + PARAM_PREFIX_LEN);
 }

@@ -157,7 +157,7 @@ static bool next_in_area(struct huge_block *b)
 static const struct huge_source areas = { .begin = begin_areas, .next = next_in_area };
 static const struct huge_source heap = { .begin = begin, .next = next };
 
-__resident void huge_scan_init(void)
+__init void huge_scan_init(void)
 {
 	register_huge_source(&heap);
 	register_huge_source(&areas);

@@ -476,7 +476,7 @@ void kmmd_consider(const void *caller)
 	}
 }
 
-__resident void kmmd_init(void)
+__init void kmmd_init(void)
 {
 	main_thread = (uintptr_t)__builtin_thread_pointer();
 }

@@ -512,7 +512,7 @@ static u64 process_limit(const char *name, u64 limit)
 /* As KMM_MEMORY_OOM has them: a call-back needs the API. */
 static const u8 quota_policies[] = { OOM_ENOMEM, OOM_REPORT, OOM_ABORT, OOM_EXIT };
 
-__resident void memcg_init(void)
+__init void memcg_init(void)
 {
 	root_mem_cgroup.oom_policy = quota_policies[kmm_params.memory_oom];
 	if (kmm_params.memory_max != LIMIT_NONE)

@@ -524,7 +524,7 @@ static struct compactor mesh_compactor = { .name = "mesh", .mode = COMPACT_MESH,
 static struct compactor ksm_compactor = { .name = "ksm", .mode = COMPACT_KSM, .open = mesh_ksm_open, .scan = ksm_scan,
 					  .forget = ksm_forget, .needs = mesh_ksm_needs };
 
-__resident void mesh_init(void)
+__init void mesh_init(void)
 {
 	register_compactor(&mesh_compactor);
 	register_compactor(&ksm_compactor);

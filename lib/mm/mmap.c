@@ -86,7 +86,7 @@ static __resident void memory_online(enum zone_type z, uintptr_t start, uintptr_
 }
 
 /* What was mapped before there was a registry: the reservation of the arrays, the first pieces of brk. */
-__resident int mm_init(void)
+__init int mm_init(void)
 {
 	const struct zone *brk_zone = &zones[ZONE_BRK];
 

@@ -581,7 +581,7 @@ void barn_flush(unsigned home, unsigned cls)
 }
 
 /* A group on an area that comes online: every slot begins on the boot sheaf, those that no sheaf may take on the stop sheaf. */
-void sheaves_prepare(unsigned cpu, unsigned colour)
+__init void sheaves_prepare(unsigned cpu, unsigned colour)
 {
 	for (unsigned slot = 0; slot < 2 * SLOT_REMOTE; slot++) {
 		unsigned cls = slot & MAP_CLASS_MASK;

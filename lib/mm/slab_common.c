@@ -65,7 +65,7 @@ static void init_class(struct kmem_cache *s, u32 size)
 	s->chain_max = (u16)((u32)CHAIN_BYTES / (size * s->sheaf_capacity));
 }
 
-void create_kmalloc_caches(void)
+__init void create_kmalloc_caches(void)
 {
 	unsigned cls = 1;
 

@@ -28,7 +28,7 @@
 static struct shrinker slab_shrinker = { .name = "slab", .scan = shrink_slabs, .count = count_slabs, .reap = kmem_cache_reap };
 static struct shrinker vmalloc_shrinker = { .name = "vmalloc", .scan = shrink_vmap_area_lazy, .count = vmap_lazy_bytes };
 
-__resident int kmem_cache_init(void)
+__init int kmem_cache_init(void)
 {
 	create_kmalloc_caches();
 	percpu_prepare = nodes_prepare;

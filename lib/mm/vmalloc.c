@@ -242,7 +242,7 @@ static void *reuse_lazy(size_t size, size_t len, size_t align)
 
 /* --- the interface ------------------------------------------------------------------------------------ */
 
-__resident int vmalloc_init(uintptr_t start, uintptr_t end)
+__init int vmalloc_init(uintptr_t start, uintptr_t end)
 {
 	return vmap_space_init(&vmap.space, ALIGN(start, PAGEBLOCK_SIZE), ALIGN_DOWN(end, PAGEBLOCK_SIZE));
 }

@@ -217,7 +217,7 @@ void __free_vmap_range(struct vmap_space *space, uintptr_t start, size_t size)
 	insert_range(space, next);
 }
 
-__resident int vmap_space_init(struct vmap_space *space, uintptr_t start, uintptr_t end)
+__init int vmap_space_init(struct vmap_space *space, uintptr_t start, uintptr_t end)
 {
 	struct vmap_range *r = metapool_alloc(&range_pool);
 

@@ -32,7 +32,7 @@ __resident uintptr_t os_next_function(void **known, const char *name)
 	return (uintptr_t)fn;
 }
 
-__resident void os_atfork_init(const struct atfork_handlers *handlers)
+__init void os_atfork_init(const struct atfork_handlers *handlers)
 {
 	ours = handlers;
 }

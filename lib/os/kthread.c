@@ -45,7 +45,7 @@ unsigned os_nr_cpus(void)
 	return nr != 0 ? nr : 1;
 }
 
-__resident u32 os_nr_cpu_ids(void)
+__init u32 os_nr_cpu_ids(void)
 {
 	u64 mask[MASK_WORDS_MAX];
 	long bytes = raw_syscall3(SYS_sched_getaffinity, 0, sizeof(mask), (long)mask);

@@ -250,7 +250,7 @@ static __resident int membarrier(int cmd)
 	return (int)raw_syscall3(SYS_membarrier, cmd, 0, 0);
 }
 
-__resident int membarrier_register_rseq(void)
+__init int membarrier_register_rseq(void)
 {
 	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ);
 }

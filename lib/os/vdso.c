@@ -52,7 +52,7 @@ static void read_dynamic(struct vdso *vdso, const ElfW(Dyn) *dyn)
 	}
 }
 
-static bool read_image(struct vdso *vdso, const ElfW(Ehdr) *image)
+static __init bool read_image(struct vdso *vdso, const ElfW(Ehdr) *image)
 {
 	const ElfW(Phdr) *ph = (const void *)((const char *)image + image->e_phoff);
 	const ElfW(Phdr) *load = NULL, *dynamic = NULL;
@@ -70,7 +70,7 @@ static bool read_image(struct vdso *vdso, const ElfW(Ehdr) *image)
 	return vdso->symbols && vdso->strings;
 }
 
-static u32 nr_symbols(const struct vdso *vdso)
+static __init u32 nr_symbols(const struct vdso *vdso)
 {
 	const u32 *buckets, *chain;
 	u32 last = 0;
@@ -91,7 +91,7 @@ static u32 nr_symbols(const struct vdso *vdso)
 	return last + 1;
 }
 
-static clock_gettime_fn find_clock(const ElfW(Ehdr) *image)
+static __init clock_gettime_fn find_clock(const ElfW(Ehdr) *image)
 {
 	struct vdso vdso = { 0 };
 
@@ -104,14 +104,14 @@ static clock_gettime_fn find_clock(const ElfW(Ehdr) *image)
 	return NULL;
 }
 
-clock_gettime_fn vdso_clock_gettime(unsigned long image)
+__init clock_gettime_fn vdso_clock_gettime(unsigned long image)
 {
 	clock_gettime_fn fn = find_clock((const ElfW(Ehdr) *)image);
 
 	return fn ? fn : clock_by_syscall;
 }
 
-static int first_clock(clockid_t id, struct timespec *ts)
+static __init int first_clock(clockid_t id, struct timespec *ts)
 {
 	clock_gettime_fn fn = vdso_clock_gettime(getauxval(AT_SYSINFO_EHDR));
 

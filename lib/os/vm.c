@@ -45,7 +45,7 @@ static bool fault_injected(void)
 	return unlikely(every) && __atomic_add_fetch(&fault_count, 1, __ATOMIC_RELAXED) % every == 0;
 }
 
-__resident void os_init(void)
+__init void os_init(void)
 {
 	unsigned long size = getauxval(AT_PAGESZ);
 
@@ -53,17 +53,17 @@ __resident void os_init(void)
 		os_page_size = size;
 }
 
-__resident bool os_secure(void)
+__init bool os_secure(void)
 {
 	return getauxval(AT_SECURE) != 0;
 }
 
-__resident unsigned long os_auxval(unsigned long type)
+__init unsigned long os_auxval(unsigned long type)
 {
 	return getauxval(type);
 }
 
-__resident u64 os_ram_bytes(void)
+__init u64 os_ram_bytes(void)
 {
 	struct sysinfo si;
 
@@ -72,7 +72,7 @@ __resident u64 os_ram_bytes(void)
 	return (u64)si.totalram * si.mem_unit;
 }
 
-__resident u64 os_address_space_limit(void)
+__init u64 os_address_space_limit(void)
 {
 	struct {
 		u64 cur, max;

@@ -61,7 +61,7 @@ static u32 due_ms, serving;
 static u32 wanted, done;
 static u64 nr_freed;			/* bytes in all passes */
 
-__resident void register_compactor(struct compactor *c)
+__init void register_compactor(struct compactor *c)
 {
 	struct compactor **end = &compactors;
 

@@ -350,7 +350,7 @@ static bool consider(const struct huge_block *b, u32 now)
 
 /* --- the walk ------------------------------------------------------------------------------------------------ */
 
-__resident void register_huge_source(const struct huge_source *source)
+__init void register_huge_source(const struct huge_source *source)
 {
 	if (k.nr_sources < ARRAY_SIZE(k.sources))
 		k.sources[k.nr_sources++] = source;

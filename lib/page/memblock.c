@@ -41,7 +41,7 @@ static uintptr_t region_next, region_end;	/* reserved, not yet writable */
 static u64 bytes_used;
 static uintptr_t boot_objects, boot_objects_top;
 
-__resident int memblock_init(uintptr_t *brk_start, uintptr_t *pages, uintptr_t *pages_end)
+__init int memblock_init(uintptr_t *brk_start, uintptr_t *pages, uintptr_t *pages_end)
 {
 	*brk_start = ALIGN((uintptr_t)__os_sbrk(0), PAGE_SIZE);
 	*pages = *pages_end = 0;

@@ -19,7 +19,7 @@
 #define RESERVE_SHARE 16
 #define RESERVE_MAX   (KIB(512) >> PAGE_SHIFT)
 
-void page_counter_init(struct page_counter *counter, struct page_counter *parent)
+__init void page_counter_init(struct page_counter *counter, struct page_counter *parent)
 {
 	*counter = (struct page_counter){ .max = PAGE_COUNTER_MAX, .high = PAGE_COUNTER_MAX, .parent = parent };
 }

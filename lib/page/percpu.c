@@ -32,7 +32,7 @@ static struct mutex hotplug_lock;
 static size_t dynamic_top = PERCPU_DYNAMIC;
 static size_t dynamic_free[PERCPU_SIZE_CLASSES];	/* offset of the first free block; it holds the next, in area 0 */
 
-static int percpu_online_one(unsigned cpu)
+static __init int percpu_online_one(unsigned cpu)
 {
 	int ret = vm_protect(percpu_at(cpu, 0), PERCPU_SIZE, PROT_READ | PROT_WRITE);
 
@@ -51,7 +51,7 @@ static int percpu_online_one(unsigned cpu)
 	return 0;
 }
 
-__resident int percpu_online(unsigned cpu)
+__init int percpu_online(unsigned cpu)
 {
 	int ret = 0;
 

@@ -72,14 +72,14 @@ static u32 percpu_areas(u64 limit)
 	return (u32)clamp(limit / MIB(64), (u64)2, (u64)512);
 }
 
-static uintptr_t place_region(enum region_id id, uintptr_t start, size_t size)
+static __init uintptr_t place_region(enum region_id id, uintptr_t start, size_t size)
 {
 	regions[id].start = start;
 	regions[id].end = start + size;
 	return start + size;
 }
 
-int sparse_init(uintptr_t brk_start)
+__init int sparse_init(uintptr_t brk_start)
 {
 	u64 limit = os_address_space_limit(), size = window_size(limit);
 	size_t map_size, vmemmap_size, percpu_size = (size_t)percpu_areas(limit) << PERCPU_SHIFT;

@@ -148,7 +148,7 @@ static struct shrinker pcp_shrinker = { .name = "per-CPU pages", .scan = shrink_
 /* Upper layers come first: what they free are pages, which then lie in the lists and zones. */
 static struct shrinker *shrinkers = &pcp_shrinker;
 
-__resident void register_shrinker(struct shrinker *s)
+__init void register_shrinker(struct shrinker *s)
 {
 	s->next = shrinkers;
 	shrinkers = s;

@@ -202,12 +202,12 @@ else
 	verdict "system calls of /bin/true: $(grep -o '[0-9]* plain.*' "$tmp/out")" $rc
 fi
 
-# --- of libkmm's own text a small program has 72 KiB, in the first of its two mappings ------------------------
+# --- of libkmm's own text a small program has 64 KiB, in the first of its two mappings ------------------------
 resident_text()
 {
 	LD_PRELOAD=$lib head -c 100000 /proc/self/smaps >"$tmp/smaps" || return 1
 	awk '/^[0-9a-f]+-/ { ours = / r-xp .*libkmm/; n += ours } ours && /^Rss:/ { rss[n] = $2 }
-		END { print "of the text", rss[1], "KiB, of what is rare", rss[2], "KiB"; exit !(n == 2 && rss[1] <= 72 && rss[2] == 0) }' \
+		END { print "of the text", rss[1], "KiB, of what is rare", rss[2], "KiB"; exit !(n == 2 && rss[1] <= 64 && rss[2] == 0) }' \
 		"$tmp/smaps"
 }
 if [ -z "$lib" ] || [ ! -r /proc/self/smaps ] || [ "$(uname -m)" != x86_64 ] || [ "$(getconf PAGESIZE)" != 4096 ]; then

@@ -46,13 +46,13 @@ extern u8 __ehdr_start[] __attribute__((visibility("hidden"))), __text_resident_
 extern char __libc_single_threaded __attribute__((weak));
 
 /* Opcodes; the displacements between them may be anything. */
-static bool is_compiled(const u8 *site)
+static __init bool is_compiled(const u8 *site)
 {
 	return !memcmp(site, "\x48\x8d\x0d", 3) && !memcmp(site + 7, "\x48\x8b\x15", 3) &&
 	       !memcmp(site + 14, "\x64\x48\x89\x0a\x48\x8b\x0d", 7) && !memcmp(site + 25, "\x64\x0f\xb7\x09", 4);
 }
 
-static void fixup(u8 *site, s32 cs_offset, s32 cpu_offset)
+static __init void fixup(u8 *site, s32 cs_offset, s32 cpu_offset)
 {
 	u8 code[SITE_SIZE] = "\x2e\x2e\x2e\x2e\x48\x8d\x0d....\x64\x48\x89\x0c\x25....\x64\x0f\xb7\x0c\x25";
 	s32 disp;
@@ -66,7 +66,7 @@ static void fixup(u8 *site, s32 cs_offset, s32 cpu_offset)
 }
 
 /* The section's site, or NULL: not to be changed. */
-static u8 *site_of(const struct rseq_cs *cs)
+static __init u8 *site_of(const struct rseq_cs *cs)
 {
 	u8 *site = (u8 *)(uintptr_t)cs->start_ip - SITE_START;
 
@@ -74,7 +74,7 @@ static u8 *site_of(const struct rseq_cs *cs)
 }
 
 /* The pages to be changed: a whole mapping where it is known, so that it stays one. */
-static bool code_range(uintptr_t *start, uintptr_t *end)
+static __init bool code_range(uintptr_t *start, uintptr_t *end)
 {
 	*start = __text_resident_end ? (uintptr_t)__ehdr_start : UINTPTR_MAX;
 	*end = (uintptr_t)__text_resident_end;
@@ -91,7 +91,7 @@ static bool code_range(uintptr_t *start, uintptr_t *end)
 	return *start < *end;
 }
 
-static void fixup_all(s32 cs_offset, s32 cpu_offset)
+static __init void fixup_all(s32 cs_offset, s32 cpu_offset)
 {
 	uintptr_t start, end;
 
@@ -106,7 +106,7 @@ static void fixup_all(s32 cs_offset, s32 cpu_offset)
 	vm_protect((void *)start, end - start, PROT_READ | PROT_EXEC);
 }
 
-void runtime_const_fixup(void)
+__init void runtime_const_fixup(void)
 {
 	u64 old_mask;
 
