@@ -19,6 +19,9 @@
  * How often. Every LOOK_MS, under pressure every LOOK_AGAIN_MS. Where nothing can be seen (no group with a limit, no
  * signals) it is asked again only every RARELY_MS: a limit may be set later, and the process be moved.
  *
+ * Signals are listened to after LISTEN_AFTER_MS only. The kernel lets an RCU grace period go by when a trigger is closed, so
+ * with two of them a process takes 20 to 30 ms longer to end: too much for one that has run for a tenth of a second.
+ *
  * Locks. None: everything is the background thread's; others read the level.
  *
  * Kernel counterpart and what differs. mm/vmpressure.c finds levels by the share of pages that reclaim scanned in vain.
@@ -35,13 +38,14 @@
 #define LOOK_MS	      500u
 #define LOOK_AGAIN_MS 100u
 #define RARELY_MS     10000u
+#define LISTEN_AFTER_MS 10000u
 #define HOLD_MS	      2000u
 
 /* The background thread's. */
 static struct {
-	bool opened, has_group, has_limit;
+	bool opened, listening, has_group, has_limit;
 	unsigned nr_signals;
-	u32 found_ms, next_ms, group_next_ms;
+	u32 opened_ms, next_ms, group_next_ms;
 	u32 signal_ms[2];		/* when it came last, 0: never; [0] some, [1] full */
 	struct os_cgroup cg;
 } vmp;
@@ -114,11 +118,16 @@ static enum vmpressure_level listen(u32 now_ms)
 	return vmp.signal_ms[1] ? VMPRESSURE_CRITICAL : vmp.signal_ms[0] ? VMPRESSURE_MEDIUM : VMPRESSURE_NONE;
 }
 
-static void open_sources(void)
+static void open_sources(u32 now_ms)
 {
-	vmp.opened = true;
-	vmp.has_group = os_cgroup_find(&vmp.cg) == 0;
-	vmp.nr_signals = os_pressure_open(vmp.has_group ? &vmp.cg : NULL);
+	if (!vmp.opened) {
+		vmp.opened = true;
+		vmp.opened_ms = now_ms;
+		vmp.has_group = os_cgroup_find(&vmp.cg) == 0;
+	} else if (!vmp.listening && now_ms - vmp.opened_ms >= LISTEN_AFTER_MS) {
+		vmp.listening = true;
+		vmp.nr_signals = os_pressure_open(vmp.has_group ? &vmp.cg : NULL);
+	}
 }
 
 u32 vmpressure_look(u32 now_ms)
@@ -128,10 +137,9 @@ u32 vmpressure_look(u32 now_ms)
 						   [VMPRESSURE_CRITICAL] = VM_vmpressure_critical };
 	enum vmpressure_level level;
 
-	if (!vmp.opened)
-		open_sources();
-	else if ((s32)(vmp.next_ms - now_ms) > 0)
+	if (vmp.opened && (s32)(vmp.next_ms - now_ms) > 0)
 		return vmp.next_ms - now_ms;
+	open_sources(now_ms);
 	level = worse(look_at_group(now_ms), listen(now_ms));
 	if (level != VMPRESSURE_NONE)
 		count_vm_event(events[level]);
@@ -143,7 +151,8 @@ u32 vmpressure_look(u32 now_ms)
 void vmpressure_forget(void)
 {
 	os_pressure_forget();
-	vmp.opened = vmp.has_limit = false;
+	vmp.opened = vmp.listening = vmp.has_limit = false;
+	vmp.nr_signals = 0;
 	vmp.signal_ms[0] = vmp.signal_ms[1] = 0;
 	WRITE_ONCE(current_level, (u32)VMPRESSURE_NONE);
 }

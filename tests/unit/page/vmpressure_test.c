@@ -125,6 +125,23 @@ Test(vmpressure, no_group)
 	cr_assert_eq(look(), VMPRESSURE_CRITICAL, "a group that was made later is found by the next background thread");
 }
 
+/* Closing a trigger keeps a process from ending for an RCU grace period: one that ends soon asks for none. */
+Test(vmpressure, short_lives_ask_for_no_signal)
+{
+	static char psi[sizeof(top) + 8];
+	struct stat st;
+
+	write_file("psi", "%s", "");
+	snprintf(psi, sizeof(psi), "%s/psi", top);
+	pressure_psi_path = psi;
+	vmpressure_look(now);
+	vmpressure_look(now + 9000);
+	cr_assert(stat(psi, &st) == 0 && st.st_size == 0, "no trigger yet");
+	cr_assert_eq(look(), VMPRESSURE_NONE);
+	cr_assert(stat(psi, &st) == 0 && st.st_size > 0);
+	vmpressure_forget();
+}
+
 /* A pass takes what has been free for the time that the level allows, and all of it at once when it is critical. */
 Test(vmpressure, a_pass_hurries)
 {
