@@ -13,7 +13,7 @@
 #define __cold		__attribute__((cold, noinline))
 /* Called by every program, out of a file of which the rest is not (lib/libkmm-cold.ld). */
 #define __resident	__attribute__((section(".text.resident")))
-/* Called by every program too, but once, at boot or when a CPU comes online: small rather than fast. */
+/* Called by every program too, but seldom, at boot or when a CPU or a memory group comes online: small rather than fast. */
 #define __init		__attribute__((section(".text.init"), cold))
 /* The reverse: full speed, but most programs never call it. */
 #define __rare		__attribute__((section(".text.rare")))

@@ -367,7 +367,7 @@ static __cold void parse_setting(const char *name)
 }
 
 /* By hand, since every program passes here: no page of libc's text for strncmp(), none of ours for its argument. */
-static bool has_prefix(const char *var)
+static __init bool has_prefix(const char *var)
 {
 	_Static_assert(PARAM_PREFIX_LEN == 4, "four bytes are compared");
 	return var[0] == PARAM_PREFIX[0] && var[1] == PARAM_PREFIX[1] && var[2] == PARAM_PREFIX[2] && var[3] == PARAM_PREFIX[3];

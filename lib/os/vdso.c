@@ -38,7 +38,7 @@ static int clock_by_syscall(clockid_t id, struct timespec *ts)
 	return (int)raw_syscall2(SYS_clock_gettime, id, (long)ts);
 }
 
-static void read_dynamic(struct vdso *vdso, const ElfW(Dyn) *dyn)
+static __init void read_dynamic(struct vdso *vdso, const ElfW(Dyn) *dyn)
 {
 	for (; dyn->d_tag != DT_NULL; dyn++) {
 		const void *p = (const void *)(vdso->bias + dyn->d_un.d_ptr);
