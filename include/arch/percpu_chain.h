@@ -22,8 +22,9 @@
 
 #include "arch/percpu_ops.h"
 
-#define SLOT_EMPTY 126u		/* no class: the CPU's empty sheaves, with their number in the low nine bits */
-#define EMPTY_MAX  128u		/* of them */
+/* No class: the CPU's empty sheaves, by address, and in the low nine bits how many more there may be. */
+#define SLOT_EMPTY 126u
+#define EMPTY_MAX  128u
 
 struct chain_left {
 	void *sheaf;		/* or NULL */

@@ -7,14 +7,15 @@
  *   pop(slot):                 push(entry, obj):                        exchange(cpu, slot, new):
  *     begin                      begin                                    begin
  *     cpu = this CPU             cpu = this CPU                           if this CPU != cpu: return NULL
- *     if cpu >= areas: slow      if cpu >= areas: slow                    old = slots[cpu][slot]
- *     top = slots[cpu][slot]     slot = entry & MAP_SLOT_MASK             if old is the stop sheaf: return NULL
- *     obj = top[-1]              if entry >> 16 != cpu: slot |= REMOTE    commit slots[cpu][slot] = new
- *     if obj == NULL: slow       top = slots[cpu][slot]                   return old
- *     commit slots[cpu][slot]    if (top & 511) == 0: slow
- *            = top - 1           if top[-1] == obj: slow (double free)
+ *     top = slots[cpu][slot]     slot = entry & MAP_SLOT_MASK             old = slots[cpu][slot]
+ *     obj = top[-1]              if entry >> 16 != cpu: slot |= REMOTE    if old is nothing: return NULL
+ *     if obj == NULL: slow       top = slots[cpu][slot]                   if old is the stop sheaf: return NULL
+ *     commit slots[cpu][slot]    if (top & 511) == 0: slow                commit slots[cpu][slot] = new
+ *            = top - 1           if top[-1] == obj: slow (double free)    return old
  *     return obj                 top[0] = obj
  *                                commit slots[cpu][slot] = top + 1
+ *
+ * Where the slots are, and what "nothing" is: arch/percpu_area.h.
  *
  * "slow" means NULL or false, and nothing done. A section that was restarted counts as slow as well: the slow path
  * decides, so that the single steps of a debugger cannot livelock.
@@ -22,82 +23,21 @@
 #ifndef KMM_ARCH_PERCPU_OPS_H
 #define KMM_ARCH_PERCPU_OPS_H
 
-#include "base/compiler.h"
-#include "base/types.h"
-#include "os/mutex.h"
-
-/*
- * A map entry: bits 0-6 size class, bit 7 clear, bits 8-15 colour of the memory group, bits 16-31 home.
- * Bits 0-15 are the index of a sheaf slot of a CPU, so free() needs no arithmetic: slot | SLOT_REMOTE when the
- * home is another CPU's. Class 0 is "nothing that a sheaf takes", and so is the one at the end: their slots stay
- * on the stop sheaf and lead to the slow path.
- */
-typedef u32 map_entry_t;
-#define MAP_CLASS_MASK	0x7fu
-#define MAP_SLOT_MASK	0xffffu
-#define SLOT_REMOTE	0x80u
-#define MAP_COLOUR_SHIFT 8
-#define MAP_HOME_SHIFT	16
-#define NR_COLOURS	256u	/* 0: the root group */
-#define MAP_CLASS_LARGE	127u
-
-static inline map_entry_t make_map_entry(unsigned cls, unsigned colour, unsigned home)
-{
-	return cls | colour << MAP_COLOUR_SHIFT | (map_entry_t)home << MAP_HOME_SHIFT;
-}
-
-/*
- * An area per CPU at base + (cpu << PERCPU_SHIFT): slots first, then at PERCPU_STATIC what page/percpu.h says,
- * beginning with the lock that guards the slots where there is no rseq.
- */
-#define PERCPU_SHIFT	20
-#define PERCPU_SIZE	(1UL << PERCPU_SHIFT)
-#define PERCPU_SLOTS	(MAP_SLOT_MASK + 1u)
-#define PERCPU_STATIC	(PERCPU_SLOTS * sizeof(void *))
-
-/*
- * What every pop and push reads; written at boot and when an area comes online.
- *
- * "cpu >= areas: slow" costs them no instruction: areas has an entry for every index that the kernel may write, and
- * where there is no area that rseq may use, it leads to one in which every slot is on the stop sheaf. So it does
- * for all CPUs before boot, in the lock mode and around fork.
- */
-struct percpu_hot {
-	char *base;
-	u32 nr_areas;		/* areas online */
-	long cs_offset;		/* of rseq_cs, from the thread pointer */
-	long cpu_offset;	/* of mm_cid or cpu_id, whichever is the index of an area; 16 bits are read */
-	char **areas;		/* the area of an index: of a CPU online, or the one where nothing is */
-	void **stop_top;	/* the stop sheaf, as a top */
-} __aligned(64);
-extern struct percpu_hot percpu_hot;
+#include "arch/percpu_area.h"
 
 enum percpu_mode { PERCPU_MODE_BOOT, PERCPU_MODE_RSEQ, PERCPU_MODE_LOCK };
 extern enum percpu_mode percpu_mode;
 
 /* Chooses and tests the mode: want is the value of KMM_PERCPU (0 auto; 1 rseq, code as compiled; 2 lock). Areas come online later. */
 void percpu_mode_init(int want, void **stop_top);
-/*
- * rseq may use this area from now on; the first one switches the mode on. alloc: of zeroed memory, for large machines'
- * tables. 0 or -ENOMEM.
- */
-int percpu_enable(unsigned cpu, void *(*alloc)(size_t size, size_t align));
-/* Before a memory group has slots of its own: the area where nothing is gets them, too. 0 or -ENOMEM. */
-int percpu_enable_colour(unsigned colour, void *(*alloc)(size_t size, size_t align));
+/* How many indices the kernel may write. Where that is more than fit rseq is given up: 1, as in the lock mode. At boot. */
+u32 percpu_nr_index(u64 fit);
+/* The first area is online: rseq is used from now on, if it is the mode. */
+void percpu_enable(void);
 /* True when the index is mm_cid (dense), for the banner. */
 bool percpu_uses_mm_cid(void);
 
 unsigned this_core_id(void);	/* the index in the lock mode */
-
-static inline void ***percpu_slot(unsigned cpu, unsigned slot)
-{
-	return (void ***)(percpu_hot.base + ((uintptr_t)cpu << PERCPU_SHIFT)) + slot;
-}
-
-static inline struct mutex *percpu_lock(unsigned cpu)
-{
-	return (struct mutex *)(percpu_hot.base + ((uintptr_t)cpu << PERCPU_SHIFT) + PERCPU_STATIC);
-}
 
 /* The lock mode's bodies; also right when percpu_mode is RSEQ (they then return "slow"). lib/arch/generic/ */
 void *lock_pop(unsigned slot);

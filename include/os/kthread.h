@@ -14,6 +14,8 @@ typedef int (*thrd_create_fn)(thrd_t *, thrd_start_t, void *);
 unsigned os_nr_cpus(void);
 /* All CPU numbers that there can ever be are below this one, and so are rseq's. */
 u32 os_nr_cpu_ids(void);
+/* The same from sysfs, not rounded up to a word of them, but dearer; os_nr_cpu_ids() where there is no sysfs. */
+u32 os_nr_possible_cpus(void);
 
 /* libc's own, not those that are exported in front of them; NULL: there is none. Take locks of ld.so. */
 pthread_create_fn os_pthread_create(void);

@@ -91,14 +91,14 @@ static void boot(void)
 	os_init();
 	parse_params(find_environ(), os_secure());
 	percpu_mode_init(kmm_params.percpu, sheaf_full_top(&stop_sheaf));
-	if (kmm_params.percpu == 1 && percpu_mode != PERCPU_MODE_RSEQ)
-		pr_warn("KMM_PERCPU=rseq: this process has no usable rseq; going on as with KMM_PERCPU=lock");
 	if (percpu_mode == PERCPU_MODE_RSEQ)
 		membarrier_register_rseq();	/* cheap while there is one thread */
 	if (boot_pages() || kmem_cache_init()) {
 		pr_warn("cannot start: no memory for the first pages");
 		return;
 	}
+	if (kmm_params.percpu == 1 && percpu_mode != PERCPU_MODE_RSEQ)
+		pr_warn("KMM_PERCPU=rseq: this process has no usable rseq; going on as with KMM_PERCPU=lock");
 	boot_regions();
 	mm_init();
 	memcg_init();

@@ -29,33 +29,34 @@
 static struct mutex drain_lock;
 
 /*
- * What a drain has taken out of a CPU's slots of one group; NULL: nothing. In the CPU's area, as a drain may take all CPUs
+ * What a drain has taken out of a CPU's slots of one group, as it stood there; 0: nothing. In the CPU's area, as a drain may take all CPUs
  * at once; drain lock.
  */
-static void ***captured_of(unsigned cpu)
+static uintptr_t *captured_of(unsigned cpu)
 {
 	return percpu_at(cpu, PERCPU_CAPTURED);
 }
-_Static_assert(NR_SHEAF_SLOTS * sizeof(void **) <= PERCPU_DYNAMIC - PERCPU_CAPTURED, "a CPU's slots fit into its area");
+_Static_assert(NR_SHEAF_SLOTS * sizeof(uintptr_t) <= PERCPU_DYNAMIC - PERCPU_CAPTURED, "a CPU's slots fit into its area");
 
 /* Puts the stop sheaf into every slot wanted that holds something else; returns whether there was any. */
 static bool stop_slots(unsigned cpu, unsigned colour, const u64 *wanted, bool first)
 {
-	void **stop = sheaf_full_top(&stop_sheaf), **boot = sheaf_full_top(&boot_sheaf), ***captured = captured_of(cpu);
+	uintptr_t stop = percpu_from_top(cpu, sheaf_full_top(&stop_sheaf)), boot = percpu_from_top(cpu, sheaf_full_top(&boot_sheaf));
+	uintptr_t *captured = captured_of(cpu);
 	bool any = false;
 
 	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
 		unsigned slot = sheaf_slot(i);
-		void ***where = percpu_slot(cpu, slot | colour << MAP_COLOUR_SHIFT);
+		uintptr_t *where = percpu_slot(cpu, slot | colour << MAP_COLOUR_SHIFT);
 
 		if (first)
-			captured[i] = NULL;
+			captured[i] = 0;
 		if ((slot & MAP_CLASS_MASK) == 0 || !(wanted[i / 64] >> (i % 64) & 1))
 			continue;
 		if (first) {
-			captured[i] = __atomic_load_n(where, __ATOMIC_ACQUIRE) == boot ? NULL
+			captured[i] = __atomic_load_n(where, __ATOMIC_ACQUIRE) == boot ? 0
 				: __atomic_exchange_n(where, stop, __ATOMIC_SEQ_CST);
-			any |= captured[i] != NULL;
+			any |= captured[i] != 0;
 		} else if (captured[i] && __atomic_load_n(where, __ATOMIC_SEQ_CST) != stop) {
 			captured[i] = __atomic_exchange_n(where, stop, __ATOMIC_SEQ_CST);
 			any = true;
@@ -67,15 +68,15 @@ static bool stop_slots(unsigned cpu, unsigned colour, const u64 *wanted, bool fi
 /* membarrier(2) failed: what was captured goes back to where its owner has not been meanwhile. */
 static void restore_slots(unsigned cpu, unsigned colour)
 {
-	void ***captured = captured_of(cpu);
+	uintptr_t *captured = captured_of(cpu);
 
 	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++) {
-		void **stop = sheaf_full_top(&stop_sheaf);
+		uintptr_t stop = percpu_from_top(cpu, sheaf_full_top(&stop_sheaf));
 
 		if (captured[i])
 			__atomic_compare_exchange_n(percpu_slot(cpu, sheaf_slot(i) | colour << MAP_COLOUR_SHIFT), &stop,
 						    captured[i], false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-		captured[i] = NULL;
+		captured[i] = 0;
 	}
 }
 
@@ -83,8 +84,7 @@ static void release_slots(unsigned cpu, unsigned colour)
 {
 	for (unsigned i = 0; i < NR_SHEAF_SLOTS; i++)
 		if (captured_of(cpu)[i])
-			__atomic_store_n(percpu_slot(cpu, sheaf_slot(i) | colour << MAP_COLOUR_SHIFT),
-					 sheaf_full_top(&boot_sheaf), __ATOMIC_RELEASE);
+			percpu_set_top(cpu, sheaf_slot(i) | colour << MAP_COLOUR_SHIFT, sheaf_full_top(&boot_sheaf));
 }
 
 static void dispose_captured(unsigned cpu, unsigned colour)
@@ -94,7 +94,7 @@ static void dispose_captured(unsigned cpu, unsigned colour)
 
 		if (!captured_of(cpu)[i])
 			continue;
-		dispose_chain(slot, captured_of(cpu)[i]);
+		dispose_chain(slot, percpu_to_top(cpu, captured_of(cpu)[i]));
 		if (!(slot & SLOT_REMOTE))
 			forget_longer_chain(get_node(cpu, slot), slot);
 	}

@@ -158,7 +158,7 @@ int colour_online(unsigned colour)
 	if (!homes[colour]) {
 		void *table = memblock_alloc((max_percpu_areas + NR_DOMAINS) * sizeof(**homes), 64);
 
-		if (!table || percpu_enable_colour(colour, memblock_alloc) != 0)
+		if (!table)
 			return -ENOMEM;
 		smp_store_release(&homes[colour], table);	/* from now on CPUs that come online prepare it */
 	}

@@ -587,8 +587,8 @@ __init void sheaves_prepare(unsigned cpu, unsigned colour)
 		unsigned cls = slot & MAP_CLASS_MASK;
 		bool takes = cls != 0 && cls < NR_KMALLOC_CLASSES;
 
-		*percpu_slot(cpu, slot | colour << MAP_COLOUR_SHIFT) = sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf);
+		percpu_set_top(cpu, slot | colour << MAP_COLOUR_SHIFT, sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf));
 	}
 	if (colour == 0)
-		*percpu_slot(cpu, SLOT_EMPTY) = NULL;
+		WRITE_ONCE(*percpu_slot(cpu, SLOT_EMPTY), EMPTY_MAX);
 }

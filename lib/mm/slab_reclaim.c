@@ -90,7 +90,7 @@ static bool shrink_slots(struct scan_control *sc, unsigned cpu, unsigned colour,
 
 	for (i = 0; i < NR_SHEAF_SLOTS && nr < SLOTS_PER_SLICE; i++) {
 		unsigned slot = sheaf_slot(i);
-		void **top = READ_ONCE(*percpu_slot(cpu, slot | colour << MAP_COLOUR_SHIFT));
+		void **top = percpu_top(cpu, slot | colour << MAP_COLOUR_SHIFT);
 
 		if ((slot & MAP_CLASS_MASK) == 0 || top == sheaf_full_top(&boot_sheaf) || top == sheaf_full_top(&stop_sheaf))
 			continue;

@@ -40,10 +40,11 @@ _Static_assert(NR_KMALLOC_CLASSES * sizeof(struct wanted) <= PERCPU_NODES - PERC
 /* An object from the CPU's sheaves of the classes (cls, last] of a group; most of them are empty, and not worth a section. */
 static void *pop_larger(unsigned cls, unsigned last)
 {
-	void ***slot = percpu_slot(any_cpu(), 0), *obj = NULL;
+	unsigned cpu = any_cpu();
+	void *obj = NULL;
 
 	while (!obj && cls++ < last)
-		if (READ_ONCE(slot[cls][-1]))
+		if (READ_ONCE(percpu_top(cpu, cls)[-1]))
 			obj = this_cpu_pop(cls);
 	return obj;
 }

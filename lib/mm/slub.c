@@ -320,7 +320,7 @@ __cold void classify_address(const void *p, struct addr_info *info)
 /* Objects in the sheaves of a slot; the owner may be changing them: an estimate. */
 static __resident u64 slot_objects(unsigned cpu, unsigned slot)
 {
-	void **top = READ_ONCE(*percpu_slot(cpu, slot));
+	void **top = percpu_top(cpu, slot);
 	struct sheaf *sh = sheaf_of_top(top);
 	u64 nr = 0;
 
@@ -430,7 +430,7 @@ static void validate_slab(struct page *slab, void *arg)
 /* Every object in a CPU's sheaves is one that its slab takes for allocated. */
 static __cold void validate_slot(unsigned cpu, unsigned cls, unsigned slot)
 {
-	void **top = *percpu_slot(cpu, slot);
+	void **top = percpu_top(cpu, slot);
 	struct addr_info info;
 
 	if (slot_objects(cpu, slot) == 0)

@@ -53,6 +53,22 @@ __init u32 os_nr_cpu_ids(void)
 	return bytes > 0 ? (u32)bytes * 8 : sizeof(mask) * 8;
 }
 
+/* A list of ranges, of which the last number is the largest. */
+__init u32 os_nr_possible_cpus(void)
+{
+	char text[256];
+	ssize_t len = os_read_file("/sys/devices/system/cpu/possible", text, sizeof(text));
+	u32 last = 0, unit = 1;
+
+	while (len > 0 && (text[len - 1] < '0' || text[len - 1] > '9'))
+		len--;
+	if (len <= 0)
+		return os_nr_cpu_ids();
+	for (; len > 0 && text[len - 1] >= '0' && text[len - 1] <= '9'; len--, unit *= 10)
+		last += unit * (u32)(text[len - 1] - '0');
+	return min(last + 1, os_nr_cpu_ids());
+}
+
 __resident pthread_create_fn os_pthread_create(void)
 {
 	static void *next;

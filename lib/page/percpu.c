@@ -7,7 +7,8 @@
  * is spent page by page as it is touched.
  *
  * Invariants. Areas 0 .. nr_areas-1 are online: their slots hold valid tops and their locks are valid. nr_areas only
- * grows. In the rseq mode percpu_enable() follows, so a CPU whose area is not there takes the slow path.
+ * grows. A CPU whose area is not there reads slots of zero and takes the slow path, and so it does while they are filled
+ * in. The last PERCPU_ZERO bytes of an area are never written.
  *
  * Locks. hotplug.
  *
@@ -44,9 +45,7 @@ static __init int percpu_online_one(unsigned cpu)
 	ret = percpu_prepare ? percpu_prepare(cpu) : 0;
 	if (ret)
 		return ret;
-	ret = percpu_enable(cpu, memblock_alloc);
-	if (ret)
-		return ret;
+	percpu_enable();
 	smp_store_release(&percpu_hot.nr_areas, cpu + 1);
 	return 0;
 }
@@ -91,7 +90,7 @@ size_t alloc_percpu(size_t size, size_t align)
 	if (dynamic_free[c]) {
 		off = dynamic_free[c];
 		dynamic_free[c] = *(size_t *)percpu_at(0, off);
-	} else if (ALIGN(dynamic_top, min(block, 64UL)) + block <= PERCPU_SIZE) {
+	} else if (ALIGN(dynamic_top, min(block, 64UL)) + block <= PERCPU_SIZE - PERCPU_ZERO) {
 		off = ALIGN(dynamic_top, min(block, 64UL));
 		dynamic_top = off + block;
 	}

@@ -72,6 +72,18 @@ static u32 percpu_areas(u64 limit)
 	return (u32)clamp(limit / MIB(64), (u64)2, (u64)512);
 }
 
+/*
+ * What the percpu region begins with: where a thread without rseq reads, and where nothing is for as many indices as the
+ * kernel may write. So many areas there must be, too. Where address space is rationed and CPUs are many it is too much.
+ */
+static __init size_t place_nowhere(u64 limit, u32 *areas)
+{
+	u32 nr_index = percpu_nr_index(max((u64)*areas, limit / MIB(16)));
+
+	*areas = max(*areas, nr_index);
+	return (PERCPU_UNREGISTERED + 1 + (size_t)nr_index) << PERCPU_SHIFT;
+}
+
 static __init uintptr_t place_region(enum region_id id, uintptr_t start, size_t size)
 {
 	regions[id].start = start;
@@ -82,7 +94,9 @@ static __init uintptr_t place_region(enum region_id id, uintptr_t start, size_t 
 __init int sparse_init(uintptr_t brk_start)
 {
 	u64 limit = os_address_space_limit(), size = window_size(limit);
-	size_t map_size, vmemmap_size, percpu_size = (size_t)percpu_areas(limit) << PERCPU_SHIFT;
+	u32 areas = percpu_areas(limit);
+	size_t map_size, vmemmap_size, nowhere_size = place_nowhere(limit, &areas);
+	size_t percpu_size = nowhere_size + ((size_t)areas << PERCPU_SHIFT);
 	uintptr_t base, next;
 
 	for (;; size /= 2) {
@@ -110,8 +124,10 @@ __init int sparse_init(uintptr_t brk_start)
 	place_region(REGION_NORMAL, direct_map.sections, size - size / 4);
 	section_end = direct_map.sections;
 	online_end[ZONE_NORMAL] = virt_to_pfn((void *)section_end);
-	percpu_hot.base = (char *)regions[REGION_PERCPU].start;
-	max_percpu_areas = (u32)(percpu_size >> PERCPU_SHIFT);
+	percpu_hot.nowhere = (char *)regions[REGION_PERCPU].start + (PERCPU_UNREGISTERED + 1) * PERCPU_SIZE;
+	percpu_hot.base = (char *)regions[REGION_PERCPU].start + nowhere_size;
+	percpu_hot.rseq_base = percpu_hot.nowhere;
+	max_percpu_areas = areas;
 	return 0;
 }
 

@@ -43,15 +43,15 @@ static int has(const void *code, const char *bytes, size_t size)
 	return memmem(code, 160, bytes, size) != NULL;
 }
 
-/* movzwl %fs:(%rcx), %ecx, or with a constant in the place of rcx. */
+/* movslq %fs:(%rcx), %rcx, or with a constant in the place of rcx. */
 static int is_compiled(const void *code)
 {
-	return has(code, "\x64\x0f\xb7\x09", 4);
+	return has(code, "\x64\x48\x63\x09", 4);
 }
 
 static int has_constants(const void *code)
 {
-	return has(code, "\x64\x0f\xb7\x0c\x25", 5) && has(code, "\x64\x48\x89\x0c\x25", 5);
+	return has(code, "\x64\x48\x63\x0c\x25", 5) && has(code, "\x64\x48\x89\x0c\x25", 5);
 }
 
 static void allocate_much(void)

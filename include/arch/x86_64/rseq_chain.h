@@ -21,16 +21,17 @@ static inline void *rseq_pop_chain(unsigned long slot, struct chain_left *left)
 		RSEQ_AREA
 		"movq (%%rcx,%[slot],8), %%rdx\n\t"
 		"xorl %%esi, %%esi\n\t"
-		"movq -8(%%rdx), %%rax\n\t"
+		"movq -8(%%rcx,%%rdx), %%rax\n\t"
 		"testq %%rax, %%rax\n\t"
 		"jnz 5f\n\t"
-		"leaq -1(%%rdx), %%rsi\n\t"
+		"leaq -1(%%rcx,%%rdx), %%rsi\n\t"
 		"andq $-512, %%rsi\n\t"
 		"movq (%%rsi), %%rdx\n\t"
 		"andq $-512, %%rdx\n\t"
 		"jz %l[slow]\n\t"
 		"addq $512, %%rdx\n\t"
-		"movq -8(%%rdx), %%rax\n"
+		"movq -8(%%rdx), %%rax\n\t"
+		"subq %%rcx, %%rdx\n"
 		"5:\tmovq %%rsi, %c[left_sheaf](%[left])\n\t"
 		"subq $8, %%rdx\n\t"
 		"movq %%rdx, (%%rcx,%[slot],8)\n"
@@ -58,6 +59,7 @@ static inline bool rseq_push_chain(map_entry_t e, void *obj, void **new_top, uns
 		RSEQ_AREA
 		"movq %[slot], %c[left_slot](%[left])\n\t"
 		"movq (%%rcx,%[slot],8), %%rdx\n\t"
+		"addq %%rcx, %%rdx\n\t"
 		"cmpq %[obj], -8(%%rdx)\n\t"
 		"je %l[slow]\n\t"
 		"testl $511, %%edx\n\t"
@@ -78,7 +80,8 @@ static inline bool rseq_push_chain(map_entry_t e, void *obj, void **new_top, uns
 		"xorl %%edx, %%edx\n"
 		"6:\tmovq %%rax, (%[new])\n\t"		/* or in its place */
 		"movq %%rdx, %c[left_sheaf](%[left])\n"
-		"7:\tmovq %[top], (%%rcx,%[slot],8)\n"
+		"7:\tsubq %%rcx, %[top]\n\t"
+		"movq %[top], (%%rcx,%[slot],8)\n"
 		RSEQ_END
 		: [slot] "+&r"(slot), [entry] "+&r"(entry), [top] "+&r"(new_top)
 		: CHAIN_INPUTS, [obj] "r"(obj), [new] "r"(new), [least] "r"(least), [home_shift] "i"(MAP_HOME_SHIFT),
@@ -120,14 +123,13 @@ static inline bool rseq_put_empty(void *sheaf)
 		"movq %c[empty](%%rcx), %%rdx\n\t"
 		"movl %%edx, %%eax\n\t"
 		"andl $511, %%eax\n\t"
-		"cmpl %[max], %%eax\n\t"
-		"jae %l[slow]\n\t"
+		"jz %l[slow]\n\t"
 		"movq %%rdx, (%[sheaf])\n\t"
-		"leaq 1(%[sheaf],%%rax), %%rdx\n\t"
+		"leaq -1(%[sheaf],%%rax), %%rdx\n\t"
 		"movq %%rdx, %c[empty](%%rcx)\n"
 		RSEQ_END
 		:
-		: RSEQ_INPUTS, [sheaf] "r"(sheaf), [empty] "i"(SLOT_EMPTY * sizeof(void *)), [max] "i"(EMPTY_MAX)
+		: RSEQ_INPUTS, [sheaf] "r"(sheaf), [empty] "i"(SLOT_EMPTY * sizeof(void *))
 		: "rax", "rcx", "rdx", "memory", "cc"
 		: slow);
 	return true;

@@ -28,7 +28,7 @@ static __always_inline void *rseq_pop(unsigned long slot)
 		RSEQ_BEGIN
 		RSEQ_AREA
 		"movq (%%rcx,%[slot],8), %%rdx\n\t"
-		"movq -8(%%rdx), %%rax\n\t"
+		"movq -8(%%rcx,%%rdx), %%rax\n\t"
 		"testq %%rax, %%rax\n\t"
 		"jz %l[slow]\n\t"
 		"subq $8, %%rdx\n\t"
@@ -50,9 +50,9 @@ slow:
 	"movq " disp "(%%rcx,%[slot],8), %%rdx\n\t"                            \
 	"testl $511, %%edx\n\t"                                                \
 	"jz %l[slow]\n\t"                                                      \
-	"cmpq %[obj], -8(%%rdx)\n\t"                                           \
+	"cmpq %[obj], -8(%%rcx,%%rdx)\n\t"                                         \
 	"je %l[slow]\n\t"                                                      \
-	"movq %[obj], (%%rdx)\n\t"                                             \
+	"movq %[obj], (%%rcx,%%rdx)\n\t"                                          \
 	"addq $8, %%rdx\n\t"                                                   \
 	"movq %%rdx, " disp "(%%rcx,%[slot],8)\n"                               \
 	RSEQ_END
@@ -109,12 +109,16 @@ static inline void **rseq_exchange(unsigned cpu, unsigned slot, void **new_top)
 		"jne %l[slow]\n\t"
 		RSEQ_AREA
 		"movq (%%rcx,%[slot],8), %[old]\n\t"
+		"testq %[old], %[old]\n\t"
+		"jz %l[slow]\n\t"
+		"addq %%rcx, %[old]\n\t"
 		"cmpq " HOT(stop) ", %[old]\n\t"
 		"je %l[slow]\n\t"
+		"subq %%rcx, %[new]\n\t"
 		"movq %[new], (%%rcx,%[slot],8)\n"
 		RSEQ_END
-		: [old] "=&r"(old)
-		: RSEQ_INPUTS, [want] "r"(cpu), [slot] "r"(index), [new] "r"(new_top)
+		: [old] "=&r"(old), [new] "+&r"(new_top)
+		: RSEQ_INPUTS, [want] "r"(cpu), [slot] "r"(index)
 		: "rax", "rcx", "rdx", "memory", "cc"
 		: slow);
 	return old;

@@ -26,7 +26,7 @@
 	"movq %%rcx, %%fs:(%%rdx)\n"                                          \
 	"1:\n\t"                                                               \
 	"movq " HOT(cpu) ", %%rcx\n\t"                                         \
-	"movzwl %%fs:(%%rcx), %%ecx\n\t"
+	"movslq %%fs:(%%rcx), %%rcx\n\t"
 
 #define RSEQ_END                                                               \
 	"2:\n\t"                                                               \
@@ -37,11 +37,12 @@
 
 /* No bounds and no "is it there?": every index that the kernel may write leads somewhere (percpu_ops.h). */
 #define RSEQ_AREA                                                              \
-	"movq " HOT(areas) ", %%rdx\n\t"                                       \
-	"movq (%%rdx,%%rcx,8), %%rcx\n\t"
+	"shlq %[shift], %%rcx\n\t"                                             \
+	"addq " HOT(base) ", %%rcx\n\t"
 
 #define HOT_INPUT(name, field) [name] "i"(offsetof(struct percpu_hot, field))
-#define RSEQ_INPUTS HOT_INPUT(cs, cs_offset), HOT_INPUT(cpu, cpu_offset), HOT_INPUT(areas, areas), HOT_INPUT(stop, stop_top)
+#define RSEQ_INPUTS HOT_INPUT(cs, cs_offset), HOT_INPUT(cpu, cpu_offset), HOT_INPUT(base, rseq_base), HOT_INPUT(stop, stop_top), \
+	[shift] "i"(PERCPU_SHIFT)
 
 /*
  * What else every free() reads: x -= s.field; x < s.field; s.field. Of a struct of which several fields are used the

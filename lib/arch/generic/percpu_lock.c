@@ -32,20 +32,23 @@ static void **sheaf_at(void **top)
 	return (void **)(((uintptr_t)top - 1) & ~LINK_MASK);
 }
 
-static void *__pop(void ***where)
+static void *__pop(unsigned cpu, unsigned slot)
 {
-	void *obj = (*where)[-1];
+	uintptr_t *where = percpu_slot(cpu, slot);
+	void *obj = percpu_to_top(cpu, *where)[-1];
 
 	if (obj)
-		(*where)--;
+		*where -= sizeof(obj);
 	return obj;
 }
 
 /* A fork may copy between the two stores: this order. */
-static void __push(void ***where, void *obj)
+static void __push(unsigned cpu, unsigned slot, void **top, void *obj)
 {
-	**where = obj;
-	smp_store_release(where, *where + 1);
+	uintptr_t *where = percpu_slot(cpu, slot), next = *where + sizeof(obj);
+
+	*top = obj;
+	smp_store_release(where, next);
 }
 
 static unsigned slot_on(unsigned cpu, map_entry_t e)
@@ -59,7 +62,7 @@ void *lock_pop(unsigned slot)
 	void *obj = NULL;
 
 	if (cpu >= 0) {
-		obj = __pop(percpu_slot((unsigned)cpu, slot));
+		obj = __pop((unsigned)cpu, slot);
 		mutex_unlock(percpu_lock((unsigned)cpu), LOCK_percpu_area);
 	}
 	return obj;
@@ -71,30 +74,32 @@ bool lock_push(map_entry_t e, void *obj)
 	bool done = false;
 
 	if (cpu >= 0) {
-		void ***where = percpu_slot((unsigned)cpu, slot_on((unsigned)cpu, e));
+		unsigned slot = slot_on((unsigned)cpu, e);
+		void **top = percpu_top((unsigned)cpu, slot);
 
-		done = ((uintptr_t)*where & LINK_MASK) != 0 && (*where)[-1] != obj;
+		done = ((uintptr_t)top & LINK_MASK) != 0 && top[-1] != obj;
 		if (done)
-			__push(where, obj);
+			__push((unsigned)cpu, slot, top, obj);
 		mutex_unlock(percpu_lock((unsigned)cpu), LOCK_percpu_area);
 	}
 	return done;
 }
 
-static void *__pop_chain(void ***where, struct chain_left *left)
+static void *__pop_chain(unsigned cpu, unsigned slot, struct chain_left *left)
 {
-	void *obj = __pop(where);
+	void *obj = __pop(cpu, slot), **sheaf;
 	uintptr_t below;
 
 	left->sheaf = NULL;
 	if (obj)
 		return obj;
-	below = (uintptr_t)*sheaf_at(*where) & ~LINK_MASK;
+	sheaf = sheaf_at(percpu_top(cpu, slot));
+	below = (uintptr_t)*sheaf & ~LINK_MASK;
 	if (!below)
 		return NULL;
-	left->sheaf = sheaf_at(*where);
-	*where = (void **)(below + LINK_MASK + 1);
-	return __pop(where);
+	left->sheaf = sheaf;
+	percpu_set_top(cpu, slot, (void **)(below + LINK_MASK + 1));
+	return __pop(cpu, slot);
 }
 
 void *lock_pop_chain(unsigned slot, struct chain_left *left)
@@ -103,15 +108,15 @@ void *lock_pop_chain(unsigned slot, struct chain_left *left)
 	void *obj = NULL;
 
 	if (cpu >= 0) {
-		obj = __pop_chain(percpu_slot((unsigned)cpu, slot), left);
+		obj = __pop_chain((unsigned)cpu, slot, left);
 		mutex_unlock(percpu_lock((unsigned)cpu), LOCK_percpu_area);
 	}
 	return obj;
 }
 
-static bool __push_chain(void ***where, void *obj, void **new_top, unsigned least, struct chain_left *left)
+static bool __push_chain(unsigned cpu, void *obj, void **new_top, unsigned least, struct chain_left *left)
 {
-	void **top = *where, **full = sheaf_at(top);
+	void **top = percpu_top(cpu, (unsigned)left->slot), **full = sheaf_at(top);
 	uintptr_t link = (uintptr_t)*full;
 	unsigned room = (unsigned)(link & LINK_MASK);
 
@@ -119,14 +124,14 @@ static bool __push_chain(void ***where, void *obj, void **new_top, unsigned leas
 		return false;
 	if ((uintptr_t)top & LINK_MASK) {
 		left->sheaf = sheaf_at(new_top);
-		__push(where, obj);
+		__push(cpu, (unsigned)left->slot, top, obj);
 		return true;
 	}
 	if (room < least)
 		return false;
 	left->sheaf = room > 1 ? NULL : full;
 	*sheaf_at(new_top) = (void *)(room > 1 ? (uintptr_t)full | (room - 1) : link);
-	smp_store_release(where, new_top);
+	percpu_set_top(cpu, (unsigned)left->slot, new_top);
 	return true;
 }
 
@@ -137,7 +142,7 @@ bool lock_push_chain(map_entry_t e, void *obj, void **new_top, unsigned least, s
 
 	if (cpu >= 0) {
 		left->slot = slot_on((unsigned)cpu, e);
-		done = __push_chain(percpu_slot((unsigned)cpu, (unsigned)left->slot), obj, new_top, least, left);
+		done = __push_chain((unsigned)cpu, obj, new_top, least, left);
 		mutex_unlock(percpu_lock((unsigned)cpu), LOCK_percpu_area);
 	}
 	return done;
@@ -166,12 +171,12 @@ bool lock_put_empty(void *sheaf)
 
 	if (cpu >= 0) {
 		void **head = (void **)percpu_slot((unsigned)cpu, SLOT_EMPTY);
-		uintptr_t nr = (uintptr_t)*head & LINK_MASK;
+		uintptr_t room = (uintptr_t)*head & LINK_MASK;
 
-		done = nr < EMPTY_MAX;
+		done = room != 0;
 		if (done) {
 			*(void **)sheaf = *head;
-			smp_store_release(head, (void *)((uintptr_t)sheaf | (nr + 1)));
+			smp_store_release(head, (void *)((uintptr_t)sheaf | (room - 1)));
 		}
 		mutex_unlock(percpu_lock((unsigned)cpu), LOCK_percpu_area);
 	}
@@ -180,13 +185,12 @@ bool lock_put_empty(void *sheaf)
 
 void **lock_exchange(unsigned cpu, unsigned slot, void **new_top)
 {
-	void ***where = percpu_slot(cpu, slot);
 	void **old = NULL;
 
 	if (mutex_trylock(percpu_lock(cpu), LOCK_percpu_area)) {
-		if (*where != percpu_hot.stop_top) {
-			old = *where;
-			*where = new_top;
+		if (percpu_top(cpu, slot) != percpu_hot.stop_top) {
+			old = percpu_top(cpu, slot);
+			percpu_set_top(cpu, slot, new_top);
 		}
 		mutex_unlock(percpu_lock(cpu), LOCK_percpu_area);
 	}

@@ -10,7 +10,7 @@
  *	mov  percpu_hot.cs_offset, %rdx
  *	mov  %rcx, %fs:(%rdx)		   mov  %rcx, %fs:cs_offset
  *   1: mov  percpu_hot.cpu_offset, %rcx
- *	movzwl %fs:(%rcx), %ecx		   movzwl %fs:cpu_offset, %ecx
+ *	movslq %fs:(%rcx), %rcx		   movslq %fs:cpu_offset, %rcx
  *
  * The critical section begins at label 1, or on the right in the middle of the store: no instruction begins there, the first
  * that counts as inside is the one behind the store. So the descriptor stays as it is.
@@ -49,12 +49,12 @@ extern char __libc_single_threaded __attribute__((weak));
 static __init bool is_compiled(const u8 *site)
 {
 	return !memcmp(site, "\x48\x8d\x0d", 3) && !memcmp(site + 7, "\x48\x8b\x15", 3) &&
-	       !memcmp(site + 14, "\x64\x48\x89\x0a\x48\x8b\x0d", 7) && !memcmp(site + 25, "\x64\x0f\xb7\x09", 4);
+	       !memcmp(site + 14, "\x64\x48\x89\x0a\x48\x8b\x0d", 7) && !memcmp(site + 25, "\x64\x48\x63\x09", 4);
 }
 
 static __init void fixup(u8 *site, s32 cs_offset, s32 cpu_offset)
 {
-	u8 code[SITE_SIZE] = "\x2e\x2e\x2e\x2e\x48\x8d\x0d....\x64\x48\x89\x0c\x25....\x64\x0f\xb7\x0c\x25";
+	u8 code[SITE_SIZE] = "\x2e\x2e\x2e\x2e\x48\x8d\x0d....\x64\x48\x89\x0c\x25....\x64\x48\x63\x0c\x25";
 	s32 disp;
 
 	memcpy(&disp, site + LEA_DISP, sizeof(disp));

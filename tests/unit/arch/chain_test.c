@@ -35,10 +35,10 @@ static void *new_sheaf(unsigned room)
 static int chain_prepare(unsigned cpu)
 {
 	for (unsigned slot = 0; slot < 2 * SLOT_REMOTE; slot++)
-		*percpu_slot(cpu, slot) = sheaf_full_top(&stop_sheaf);
-	*percpu_slot(cpu, SLOT_EMPTY) = NULL;
-	*percpu_slot(cpu, STORM_CLASS) = bottom_of(new_sheaf(ROOM));
-	*percpu_slot(cpu, STORM_CLASS | SLOT_REMOTE) = bottom_of(new_sheaf(1));
+		percpu_set_top(cpu, slot, sheaf_full_top(&stop_sheaf));
+	*percpu_slot(cpu, SLOT_EMPTY) = EMPTY_MAX;
+	percpu_set_top(cpu, STORM_CLASS, bottom_of(new_sheaf(ROOM)));
+	percpu_set_top(cpu, STORM_CLASS | SLOT_REMOTE, bottom_of(new_sheaf(1)));
 	return 0;
 }
 
@@ -86,7 +86,7 @@ static void *pop(unsigned slot, struct chain_left *left)
 static void grows_and_shrinks(void)
 {
 	map_entry_t e = make_map_entry(STORM_CLASS, 0, this_cpu_id());
-	void *sheaf = new_sheaf(0), *first = sheaf_of_top(*percpu_slot(this_cpu_id(), STORM_CLASS));
+	void *sheaf = new_sheaf(0), *first = sheaf_of_top(percpu_top(this_cpu_id(), STORM_CLASS));
 	struct chain_left left;
 	unsigned n = 0;
 
@@ -112,7 +112,7 @@ static void grows_and_shrinks(void)
 		cr_assert_eq(left.sheaf != NULL, n % CAPACITY == 0, "one is spent before object %u", n);
 	}
 	cr_assert_null(pop(STORM_CLASS, &left));
-	cr_assert_eq(sheaf_of_top(*percpu_slot(this_cpu_id(), STORM_CLASS)), first, "the lowest stays");
+	cr_assert_eq(sheaf_of_top(percpu_top(this_cpu_id(), STORM_CLASS)), first, "the lowest stays");
 }
 
 Test(chain, grows_and_shrinks) { grows_and_shrinks(); }
@@ -126,7 +126,7 @@ static void null_sheaves_take_nothing(void)
 	struct chain_left left;
 
 	for (int boot = 0; boot < 2; boot++) {
-		*percpu_slot(cpu, STORM_CLASS) = sheaf_full_top(boot ? &boot_sheaf : &stop_sheaf);
+		percpu_set_top(cpu, STORM_CLASS, sheaf_full_top(boot ? &boot_sheaf : &stop_sheaf));
 		cr_assert_not(push(e, 1, sheaf, 1, &left));
 		cr_assert_null(pop(STORM_CLASS, &left));
 	}
@@ -245,15 +245,17 @@ static void see_sheaf(struct sheaf *sh)
 static void chain_storm(void)
 {
 	for (unsigned i = 1, cpu = 0; i <= NR_OBJECTS_HERE; i++, cpu = (cpu + 1) % STORM_AREAS) {
-		void ***where = percpu_slot(cpu, STORM_CLASS | (i & STORM_AREAS ? SLOT_REMOTE : 0));
+		unsigned slot = STORM_CLASS | (i & STORM_AREAS ? SLOT_REMOTE : 0);
+		void **top = percpu_top(cpu, slot);
 
-		CHECK((uintptr_t)*where & 511);
-		*(*where)++ = obj_of(i);
+		CHECK((uintptr_t)top & 511);
+		*top = obj_of(i);
+		percpu_set_top(cpu, slot, top + 1);
 	}
 	run_threads(NR_STORMERS, chain_stormer);
 	for (unsigned cpu = 0; cpu < STORM_AREAS; cpu++) {
 		for (unsigned remote = 0; remote <= SLOT_REMOTE; remote += SLOT_REMOTE) {
-			void **top = *percpu_slot(cpu, STORM_CLASS | remote);
+			void **top = percpu_top(cpu, STORM_CLASS | remote);
 
 			for (struct sheaf *sh = sheaf_of_top(top); sh; sh = sheaf_below(sh), top = sh ? sheaf_full_top(sh) : NULL) {
 				see_sheaf(sh);
@@ -261,7 +263,7 @@ static void chain_storm(void)
 					seen[index_of(*p)]++;
 			}
 		}
-		for (struct sheaf *sh = (struct sheaf *)((uintptr_t)*percpu_slot(cpu, SLOT_EMPTY) & ~511ul); sh; sh = sheaf_below(sh))
+		for (struct sheaf *sh = (struct sheaf *)(*percpu_slot(cpu, SLOT_EMPTY) & ~511ul); sh; sh = sheaf_below(sh))
 			see_sheaf(sh);
 	}
 	for (unsigned i = 1; i <= NR_OBJECTS_HERE; i++)

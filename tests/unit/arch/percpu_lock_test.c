@@ -11,7 +11,7 @@ TestSuite(percpu_lock, .init = boot_locked, .timeout = 120);
 
 static unsigned fill_of(unsigned cpu, unsigned slot)
 {
-	void **top = *percpu_slot(cpu, slot);
+	void **top = percpu_top(cpu, slot);
 
 	return (unsigned)(top - &sheaf_of_top(top)->slot[1]);
 }
@@ -64,13 +64,13 @@ Test(percpu_lock, a_held_area_is_passed_over)
 
 Test(percpu_lock, exchange)
 {
-	void **top = empty_top(), **first = *percpu_slot(3, STORM_CLASS);
+	void **top = empty_top(), **first = percpu_top(3, STORM_CLASS);
 
 	cr_assert_eq(lock_exchange(3, STORM_CLASS, top), first);
-	cr_assert_eq(*percpu_slot(3, STORM_CLASS), top);
-	*percpu_slot(3, STORM_CLASS) = sheaf_full_top(&stop_sheaf);
+	cr_assert_eq(percpu_top(3, STORM_CLASS), top);
+	percpu_set_top(3, STORM_CLASS, sheaf_full_top(&stop_sheaf));
 	cr_assert_null(lock_exchange(3, STORM_CLASS, top), "the stop sheaf stays");
-	cr_assert_eq(*percpu_slot(3, STORM_CLASS), sheaf_full_top(&stop_sheaf));
+	cr_assert_eq(percpu_top(3, STORM_CLASS), sheaf_full_top(&stop_sheaf));
 	cr_assert_eq(percpu_lock(3)->state, 0u);
 }
 

@@ -2,6 +2,7 @@
 /* rseq_test.c - pop, push and exchange as restartable sequences; the choice of the mode. */
 #include "storm.h"
 #include "arch/percpu_chain.h"
+#include "os/kthread.h"
 
 static void need_rseq(void)
 {
@@ -17,7 +18,7 @@ Test(percpu_mode, lock_when_asked_for)
 {
 	boot_storm(PERCPU_LOCK);
 	cr_assert_eq(percpu_mode, PERCPU_MODE_LOCK);
-	cr_assert_neq((void *)percpu_hot.areas[0], (void *)percpu_slot(0, 0), "rseq may not use it");
+	cr_assert_eq(percpu_hot.rseq_base, percpu_hot.nowhere, "rseq may use no area");
 	cr_assert_eq(percpu_hot.nr_areas, STORM_AREAS);
 	cr_assert_not(percpu_uses_mm_cid());
 	fill_areas();
@@ -33,6 +34,24 @@ Test(percpu_mode, slow_before_boot)
 	percpu_mode_init(PERCPU_AUTO, sheaf_full_top(&stop_sheaf));
 	cr_assert_null(this_cpu_pop(1));
 	cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(1, 0, 0) }, 0, obj_of(1)));
+}
+
+/* Address space is rationed and CPUs are many: the list of those that are possible is looked at, then rseq is given up. */
+Test(percpu_mode, given_up_for_many_cpus)
+{
+	long nr = sysconf(_SC_NPROCESSORS_CONF);
+
+	cr_assert_eq((long)os_nr_possible_cpus(), nr);
+	cr_assert_geq((long)os_nr_cpu_ids(), nr);
+	percpu_mode_init(PERCPU_AUTO, sheaf_full_top(&stop_sheaf));
+	if (percpu_mode != PERCPU_MODE_RSEQ)
+		cr_skip_test("no rseq here");
+	cr_assert_eq(percpu_nr_index(UINT64_MAX), os_nr_cpu_ids());
+	cr_assert_eq((long)percpu_nr_index((u64)nr), nr);
+	cr_assert_eq(percpu_mode, PERCPU_MODE_RSEQ);
+	cr_assert_eq(percpu_nr_index((u64)nr - 1), 1u);
+	cr_assert_eq(percpu_mode, PERCPU_MODE_LOCK);
+	cr_assert_eq(percpu_nr_index(1), 1u);
 }
 
 /* Runs fn until the thread stayed on one area from before to after. */
@@ -80,7 +99,7 @@ static bool push_retry(map_entry_t e, void *obj)
 
 static unsigned fill_of(unsigned cpu, unsigned slot)
 {
-	void **top = *percpu_slot(cpu, slot);
+	void **top = percpu_top(cpu, slot);
 
 	return (unsigned)(top - &sheaf_of_top(top)->slot[1]);
 }
@@ -112,7 +131,7 @@ Test(rseq, colours_have_slots_of_their_own)
 
 	pin_to(0);
 	ON_ONE_CPU(cpu, );
-	*percpu_slot(cpu, slot) = empty_top();
+	percpu_set_top(cpu, slot, empty_top());
 	cr_assert(push_retry(make_map_entry(STORM_CLASS, 3, cpu), obj_of(1)));
 	cr_assert_eq(fill_of(cpu, slot), 1u);
 	cr_assert_eq(fill_of(cpu, STORM_CLASS), 0u);
@@ -146,20 +165,20 @@ Test(rseq, exchange_respects_stop_and_other_cpus)
 
 	pin_to(0);
 	ON_ONE_CPU(cpu, );
-	first = *percpu_slot(cpu, STORM_CLASS);
+	first = percpu_top(cpu, STORM_CLASS);
 	cr_assert_null(rseq_exchange(cpu + 1, STORM_CLASS, top), "not this CPU");
 	cr_assert_eq(fill_of(cpu + 1, STORM_CLASS), 0u);
 	for (int i = 0; i < 100 && !old; i++)
 		old = rseq_exchange(cpu, STORM_CLASS, top);
 	cr_assert_eq(old, first);
-	cr_assert_eq(*percpu_slot(cpu, STORM_CLASS), top);
-	*percpu_slot(cpu, STORM_CLASS) = sheaf_full_top(&stop_sheaf);
+	cr_assert_eq(percpu_top(cpu, STORM_CLASS), top);
+	percpu_set_top(cpu, STORM_CLASS, sheaf_full_top(&stop_sheaf));
 	for (int i = 0; i < 100; i++) {
 		cr_assert_null(rseq_exchange(cpu, STORM_CLASS, top), "the stop sheaf stays");
 		cr_assert_null(rseq_pop(STORM_CLASS));
 		cr_assert_not(rseq_push(&(map_entry_t){ make_map_entry(STORM_CLASS, 0, cpu) }, 0, obj_of(1)));
 	}
-	cr_assert_eq(*percpu_slot(cpu, STORM_CLASS), sheaf_full_top(&stop_sheaf));
+	cr_assert_eq(percpu_top(cpu, STORM_CLASS), sheaf_full_top(&stop_sheaf));
 	for (unsigned i = 0; i < SHEAF_SLOTS; i++)
 		cr_assert_null(stop_sheaf.slot[i], "never written");
 }
@@ -174,7 +193,6 @@ Test(rseq, area_not_online)
 	cr_assert_null(rseq_exchange(0, STORM_CLASS, empty_top()));
 	cr_assert_null(percpu_get_empty());
 	cr_assert_not(percpu_put_empty(&storm_sheaves[0]), "there is no room where nothing is");
-	cr_assert_eq(percpu_enable_colour(3, memblock_alloc), 0);
 	for (unsigned slot = 1; slot < SLOT_REMOTE; slot += slot == 125 ? 2 : 1) {
 		cr_assert_null(this_cpu_pop(slot | 3u << MAP_COLOUR_SHIFT));
 		cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(slot, 3, 0) }, 0, obj_of(1)));
@@ -186,6 +204,34 @@ Test(rseq, area_not_online)
 	for (int i = 0; i < 100 && !obj; i++)	/* one may have been restarted */
 		obj = this_cpu_pop(STORM_CLASS);
 	cr_assert_not_null(obj);
+}
+
+/* What stands in struct rseq is made up, until the kernel writes it again: the last index that there is, and none. */
+Test(rseq, indices_without_an_area)
+{
+	s32 last = (s32)percpu_nr_index(UINT64_MAX) - 1, made_up[] = { last, -1, -2, (s32)STORM_AREAS };
+	volatile s32 *index = (volatile s32 *)((char *)__builtin_thread_pointer() + percpu_hot.cpu_offset);
+
+	fill_areas();
+	pin_to(0);
+	for (unsigned i = 0; i < ARRAY_SIZE(made_up); i++) {
+		s32 right = *index;
+		bool seen = false;
+
+		for (unsigned n = 0; n < 1000 && !seen; n++) {
+			map_entry_t e = make_map_entry(STORM_CLASS, 0, n % 2);
+			void *obj, *empty;
+			bool pushed;
+
+			*index = made_up[i];
+			obj = this_cpu_pop(STORM_CLASS);
+			pushed = !obj && this_cpu_push(&e, 0, obj_of(1));
+			empty = percpu_get_empty();
+			seen = *index == made_up[i] && !obj && !pushed && !empty && !percpu_put_empty(&storm_sheaves[0]);
+			*index = right;
+		}
+		cr_assert(seen, "index %d", made_up[i]);
+	}
 }
 
 Test(rseq, storm_of_migrations)

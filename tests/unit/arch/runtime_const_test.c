@@ -44,7 +44,7 @@ static void check_compiled(void)
 	for (const struct rseq_cs *cs = __start___rseq_cs; cs < __stop___rseq_cs; cs++) {
 		cr_assert_arr_eq(code_of(cs), "\x48\x8d\x0d", 3, "lea");
 		check_descriptor(cs, 7);
-		cr_assert_arr_eq(code_of(cs) + SITE_SIZE - 4, "\x64\x0f\xb7\x09", 4, "movzwl");
+		cr_assert_arr_eq(code_of(cs) + SITE_SIZE - 4, "\x64\x48\x63\x09", 4, "movslq");
 	}
 }
 
@@ -56,7 +56,7 @@ static void check_constants(void)
 		check_descriptor(cs, 11);
 		cr_assert_arr_eq(code + 11, "\x64\x48\x89\x0c\x25", 5, "mov");
 		cr_assert_eq(number_at(code + 16), percpu_hot.cs_offset);
-		cr_assert_arr_eq(code + 20, "\x64\x0f\xb7\x0c\x25", 5, "movzwl");
+		cr_assert_arr_eq(code + 20, "\x64\x48\x63\x0c\x25", 5, "movslq");
 		cr_assert_eq(number_at(code + 25), percpu_hot.cpu_offset);
 	}
 }

@@ -59,9 +59,9 @@ static inline void **empty_top(void)
 static int storm_prepare(unsigned cpu)
 {
 	for (unsigned slot = 0; slot < 2 * SLOT_REMOTE; slot++)
-		*percpu_slot(cpu, slot) = sheaf_full_top(&stop_sheaf);
-	*percpu_slot(cpu, STORM_CLASS) = empty_top();
-	*percpu_slot(cpu, STORM_CLASS | SLOT_REMOTE) = empty_top();
+		percpu_set_top(cpu, slot, sheaf_full_top(&stop_sheaf));
+	percpu_set_top(cpu, STORM_CLASS, empty_top());
+	percpu_set_top(cpu, STORM_CLASS | SLOT_REMOTE, empty_top());
 	return 0;
 }
 
@@ -157,10 +157,12 @@ static void *stormer(void *arg)
 static inline void fill_areas(void)
 {
 	for (unsigned i = 1, cpu = 0; i <= NR_OBJECTS; i++, cpu = (cpu + 1) % STORM_AREAS) {
-		void ***where = percpu_slot(cpu, STORM_CLASS | (i & 8 ? SLOT_REMOTE : 0));
+		unsigned slot = STORM_CLASS | (i & 8 ? SLOT_REMOTE : 0);
+		void **top = percpu_top(cpu, slot);
 
-		cr_assert_neq((uintptr_t)*where & 511, 0);
-		*(*where)++ = obj_of(i);
+		cr_assert_neq((uintptr_t)top & 511, 0);
+		*top = obj_of(i);
+		percpu_set_top(cpu, slot, top + 1);
 	}
 }
 
@@ -168,7 +170,7 @@ static inline void count_areas(void)
 {
 	for (unsigned cpu = 0; cpu < STORM_AREAS; cpu++) {
 		for (unsigned remote = 0; remote <= SLOT_REMOTE; remote += SLOT_REMOTE) {
-			void **top = *percpu_slot(cpu, STORM_CLASS | remote);
+			void **top = percpu_top(cpu, STORM_CLASS | remote);
 
 			while (*--top)
 				seen[index_of(*top)]++;

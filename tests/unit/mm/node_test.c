@@ -134,8 +134,8 @@ Test(node, a_cpu_comes_later, .init = boot_auto)
 		unsigned c = cache(256, colour);
 
 		cr_assert_not_null(get_node(2, c));
-		cr_assert_eq(*percpu_slot(2, c), sheaf_full_top(&boot_sheaf));
-		cr_assert_eq(*percpu_slot(2, MAP_CLASS_LARGE | colour << MAP_COLOUR_SHIFT), sheaf_full_top(&stop_sheaf));
+		cr_assert_eq(percpu_top(2, c), sheaf_full_top(&boot_sheaf));
+		cr_assert_eq(percpu_top(2, MAP_CLASS_LARGE | colour << MAP_COLOUR_SHIFT), sheaf_full_top(&stop_sheaf));
 		gate_enter();
 		cr_assert_eq(slab_alloc_bulk(2, c, p, 20), 20u);
 		cr_assert_eq(colour_of(p[7]), colour);

@@ -81,7 +81,7 @@ Test(sheaf, slots_of_a_new_area)
 		bool takes = cls >= 1 && cls < NR_KMALLOC_CLASSES;
 
 		if (slot != SLOT_EMPTY)
-			cr_assert_eq(*percpu_slot(0, slot), sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf), "slot %u", slot);
+			cr_assert_eq(percpu_top(0, slot), sheaf_full_top(takes ? &boot_sheaf : &stop_sheaf), "slot %u", slot);
 	}
 	cr_assert_null(this_cpu_pop(CLS));
 	cr_assert_not(this_cpu_push(&(map_entry_t){ make_map_entry(CLS, 0, 0) }, 0, (void *)16));
@@ -325,7 +325,7 @@ static void drain_takes_all(void)
 	for (unsigned cls = 1; cls < NR_KMALLOC_CLASSES; cls++) {
 		get_slabinfo(cls, &si);
 		cr_assert_eq(si.nr_sheaf, 0u, "class %u", cls);
-		cr_assert_eq(*percpu_slot(area, cls), sheaf_full_top(&boot_sheaf), "and the slot is armed again");
+		cr_assert_eq(percpu_top(area, cls), sheaf_full_top(&boot_sheaf), "and the slot is armed again");
 	}
 	cr_assert_eq(global_vm_event(VM_cpu_drain), drains + nr_percpu_areas());
 	cr_assert_not_null(p[0] = kmalloc(64));
