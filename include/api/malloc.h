@@ -29,20 +29,21 @@ void *kmalloc_large_from(size_t n, size_t align, bool *zeroed, const void *calle
 
 /*
  * The fast path of every malloc: size to class, pop from this CPU's sheaf. Class 0, sizes beyond the classes, an
- * empty sheaf and a library that has not booted all leave by the one way out. caller: the program's address that is to
- * be taken for the one that allocates; NULL: the function's own, read where it is needed.
+ * empty sheaf and a library that has not booted all leave by the one way out: NULL, malloc_slowpath() is to be asked.
  */
-static __always_inline void *kmm_malloc_from(size_t n, const void *caller)
+static __always_inline void *kmm_malloc_fast(size_t n)
 {
 	size_t i;
-	void *obj;
 
-	if (likely(size_to_index(n, &i))) {
-		obj = this_cpu_pop(size_index[i]);
-		if (likely(obj != NULL))
-			return obj;
-	}
-	return malloc_slowpath(n, caller ? caller : __builtin_return_address(0));
+	return likely(size_to_index(n, &i)) ? this_cpu_pop(size_index[i]) : NULL;
+}
+
+/* caller: the program's address that is to be taken for the one that allocates; NULL: the function's own. */
+static __always_inline void *kmm_malloc_from(size_t n, const void *caller)
+{
+	void *obj = kmm_malloc_fast(n);
+
+	return likely(obj) ? obj : malloc_slowpath(n, caller ? caller : __builtin_return_address(0));
 }
 
 static __always_inline void *kmm_malloc_internal(size_t n)

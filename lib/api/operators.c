@@ -11,10 +11,10 @@
  * not do. So no rule of C++ is written down twice. Exceptions pass through the frames of this file: it is compiled
  * with -fexceptions, for its unwind tables.
  *
- *	_Znwm ------> kmm_malloc_internal() --NULL--> new_slowpath() -> libstdc++'s operator new
- *	                                                                  | malloc() -> NULL
- *	                                                                  | handler() ...
- *	caller <========================== throw std::bad_alloc =========='
+ *	_Znwm -> kmm_malloc_fast(), then malloc_slowpath() --NULL--> new_slowpath() -> libstdc++'s operator new
+ *	                                                                                  | malloc() -> NULL
+ *	                                                                                  | handler() ...
+ *	caller <================================ throw std::bad_alloc ===================='
  *
  * Invariants: no lock and no gate is held when the runtime is called, so the handler may allocate and free. A
  * runtime's operator is never entered before malloc has failed.
@@ -68,9 +68,17 @@ static __cold void *runtime_operator(const char *name, size_t size, const void *
 	return fn;
 }
 
-static __cold void *new_slowpath(const char *name, size_t size, const void *caller)
+static __cold void *new_slowpath(size_t size, const char *name, const void *caller)
 {
 	return ((new_fn)runtime_operator(name, size, caller))(size);
+}
+
+/* A function of its own, so that the fast path is a leaf and keeps nothing across a call. */
+static __hot __noinline void *new_beneath(size_t size, const char *name, const void *caller)
+{
+	void *p = malloc_slowpath(size, caller);
+
+	return likely(p != NULL) ? p : new_slowpath(size, name, caller);
 }
 
 /*
@@ -113,8 +121,8 @@ static __always_inline void *try_new_aligned(size_t size, size_t align)
 #define DEFINE_NEW(name)                                                                           \
 	void *name(size_t size)                                                                    \
 	{                                                                                          \
-		void *p = kmm_malloc_internal(size);                                               \
-		return likely(p != NULL) ? p : new_slowpath(#name, size, CALLER);                  \
+		void *p = kmm_malloc_fast(size);                                                   \
+		return likely(p != NULL) ? p : new_beneath(size, #name, CALLER);                   \
 	}
 
 #define DEFINE_NEW_NOTHROW(name)                                                                   \
