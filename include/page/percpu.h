@@ -56,7 +56,7 @@ static inline u32 nr_percpu_areas(void)	/* online */
 
 static inline void *percpu_at(unsigned cpu, size_t offset)
 {
-	return percpu_hot.base + ((uintptr_t)cpu << PERCPU_SHIFT) + offset;
+	return percpu_area(cpu) + offset;
 }
 
 static inline struct pcpu *pcpu_of(unsigned cpu)

@@ -29,8 +29,8 @@
 static struct mutex drain_lock;
 
 /*
- * What a drain has taken out of a CPU's slots of one group, as it stood there; 0: nothing. In the CPU's area, as a drain may take all CPUs
- * at once; drain lock.
+ * What a drain has taken out of a CPU's slots of one group, as it stood there; 0: nothing. In the CPU's area, as a drain
+ * may take all CPUs at once; drain lock.
  */
 static uintptr_t *captured_of(unsigned cpu)
 {
